@@ -1,0 +1,97 @@
+# Everything that people and CI do with this repository. `make help` lists it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench schema
+
+LMSTUDIO_URL ?= http://localhost:1234/v1
+LISTEN ?= 127.0.0.1:8080
+VENV := .venv
+CLIENTS := tests/clients
+# The build's own tools: cmake, where the machine has none, is put into .venv by `toolchain`.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+run: toolchain ## Build and start the gateway; with LM Studio when it runs, else with the built-in demo model
+	@cargo build --release --bin moongate
+	export LMSTUDIO_URL='$(LMSTUDIO_URL)'
+	if model=$$($(first_model)); then
+	  export MOONGATE_MODEL="$${MOONGATE_MODEL:-$$model}"
+	  echo "moongate: LM Studio answers at $(LMSTUDIO_URL); it and the agents are now at http://$(LISTEN)/v1"
+	else
+	  export MOONGATE_UPSTREAM=demo MOONGATE_MODEL=demo
+	  echo "moongate: no LM Studio at $(LMSTUDIO_URL), so the built-in demo model answers at http://$(LISTEN)/v1"
+	fi
+	echo "  curl http://$(LISTEN)/v1/models"
+	echo "  curl -N http://$(LISTEN)/v1/chat/completions -H 'content-type: application/json' \\"
+	echo "    -d '{\"model\": \"assistant\", \"stream\": true, \"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'"
+	exec target/release/moongate serve --config config/gateway.yaml --listen $(LISTEN)
+
+test: toolchain $(VENV)/clients.stamp $(CLIENTS)/node_modules/clients.stamp ## Install what the tests need, run all of them
+	@log=target/test.log
+	mkdir -p target
+	status=0
+	cargo test --release --no-fail-fast 2>&1 | tee "$$log" || status=$$?
+	echo
+	awk '/^test result:/ { passed += $$4; failed += $$6; ignored += $$8 }
+	  /^test .* FAILED$$/ { names = names "\n  " $$2 }
+	  END { printf "%d passed, %d failed, %d ignored%s\n", passed, failed, ignored, names }' "$$log"
+	exit $$status
+
+check: toolchain ## Format, lints, the house's own rules
+	@cargo fmt --check
+	cargo clippy --release --all-targets -- -D warnings
+	cargo test --release --test it tidy
+
+bench: toolchain ## Measure what the gateway costs; options in BENCH="--pairs 41"
+	@cargo bench --bench load -- $(BENCH)
+
+schema: toolchain ## Print the JSON Schema of the configuration
+	@cargo run --release --quiet --bin moongate -- schema
+
+# The first model of LM Studio that can chat; fails when nobody answers. Python asks: it is there wherever the tests are, curl is not.
+define first_model
+python3 -c '
+	import json, sys, urllib.request as request
+	direct = request.build_opener(request.ProxyHandler({}))
+	models = [model["id"] for model in json.load(direct.open(sys.argv[1], timeout=2))["data"]]
+	print(next((model for model in models if "embed" not in model), ""))
+	' '$(LMSTUDIO_URL)/models' 2> /dev/null
+endef
+
+# What the build needs of the machine; says what to install, installs what it may.
+.PHONY: toolchain
+toolchain:
+	@command -v cargo > /dev/null || { echo "moongate needs Rust: https://rustup.rs"; exit 1; }
+	command -v python3 > /dev/null || { echo "moongate needs Python 3 (Debian: apt-get install python3 python3-venv)"; exit 1; }
+	command -v cc > /dev/null || $(call install,a C compiler,gcc libc6-dev)
+	if ! command -v cmake > /dev/null; then
+	  echo "no cmake here: putting one into $(VENV)"
+	  test -x $(VENV)/bin/python || { $(need_venv); python3 -m venv $(VENV); }
+	  $(VENV)/bin/pip install --quiet --disable-pip-version-check cmake==4.1.2
+	fi
+
+# Debian packages for root, words for everybody else: $(call install,what,packages)
+define install
+{ if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+    echo "installing $(2)"; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(2) > /dev/null; \
+  else echo "moongate needs $(1). On Debian or Ubuntu: sudo apt-get install $(2)"; exit 1; fi; }
+endef
+
+need_venv = python3 -c 'import ensurepip, venv' 2> /dev/null || $(call install,Python's venv module,python3-venv)
+
+$(VENV)/clients.stamp: $(CLIENTS)/requirements.txt | toolchain
+	@$(need_venv)
+	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+$(CLIENTS)/node_modules/clients.stamp: $(CLIENTS)/package.json $(CLIENTS)/package-lock.json | toolchain
+	@command -v npm > /dev/null || $(call install,Node.js 20 or newer with npm,nodejs npm)
+	cd $(CLIENTS)
+	npm ci --no-audit --no-fund --loglevel=error
+	touch node_modules/clients.stamp
