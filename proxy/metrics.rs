@@ -1,0 +1,123 @@
+//! Every metric: its name, help text and labels in one table. Labels come from the configuration or from closed sets, never from clients.
+
+use std::sync::LazyLock;
+
+use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+
+/// The metrics of this process.
+pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+/// One field a metric.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    run_hops: IntCounter,
+    run_tokens: IntCounterVec,
+    runs: IntCounterVec,
+    tool_calls: IntCounterVec,
+    reloads: IntCounterVec,
+    /// Requests being worked on.
+    pub in_flight: IntGauge,
+    /// 1 while the configuration on disk is the one that serves.
+    pub config_current: IntGauge,
+}
+
+impl Metrics {
+    fn new() -> Metrics {
+        let registry = Registry::new();
+        let seconds = vec![0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+        Metrics {
+            requests: counters(&registry, "requests_total", "Requests answered.", &["target", "status"]),
+            request_seconds: {
+                let options =
+                    HistogramOpts::new("moongate_request_seconds", "Time from the request's head to the answer's end.").buckets(seconds);
+                register(&registry, HistogramVec::new(options, &["target"]))
+            },
+            run_hops: register(&registry, IntCounter::new("moongate_run_hops_total", "Model calls made by runs.")),
+            run_tokens: counters(&registry, "run_tokens_total", "Tokens used by runs, as upstreams report them.", &["kind"]),
+            runs: counters(&registry, "runs_total", "Runs ended.", &["agent", "outcome"]),
+            tool_calls: counters(&registry, "tool_calls_total", "Tool calls executed by runs.", &["provider", "outcome"]),
+            reloads: counters(&registry, "reloads_total", "Reloads of the configuration.", &["outcome"]),
+            in_flight: register(&registry, IntGauge::new("moongate_requests_in_flight", "Requests being worked on.")),
+            config_current: register(
+                &registry,
+                IntGauge::new("moongate_config_current", "1 while the configuration on disk is the one that serves."),
+            ),
+            registry,
+        }
+    }
+
+    /// A request was answered. `target` is the upstream's or the agent's name, or `moongate`.
+    pub fn request(&self, target: &str, status: u16, seconds: f64) {
+        let mut digits = [0; 3];
+        self.requests.with_label_values(&[target, status_label(status, &mut digits)]).inc();
+        self.request_seconds.with_label_values(&[target]).observe(seconds);
+    }
+
+    /// A run ended. `outcome` is `ok` or an error's code.
+    pub fn run(&self, agent: &str, outcome: &str, hops: u32, prompt_tokens: u64, completion_tokens: u64) {
+        self.runs.with_label_values(&[agent, outcome]).inc();
+        self.run_hops.inc_by(u64::from(hops));
+        self.run_tokens.with_label_values(&["prompt"]).inc_by(prompt_tokens);
+        self.run_tokens.with_label_values(&["completion"]).inc_by(completion_tokens);
+    }
+
+    /// A tool call was executed.
+    pub fn tool_call(&self, provider: &str, ok: bool) {
+        self.tool_calls.with_label_values(&[provider, if ok { "ok" } else { "error" }]).inc();
+    }
+
+    /// A reload ended.
+    pub fn reload(&self, ok: bool) {
+        self.reloads.with_label_values(&[if ok { "ok" } else { "refused" }]).inc();
+        self.config_current.set(i64::from(ok));
+    }
+
+    /// The text that Prometheus reads.
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!("metrics cannot be rendered: {error}");
+        }
+        text
+    }
+}
+
+/// The status as three digits, without an allocation for each request.
+fn status_label(status: u16, digits: &mut [u8; 3]) -> &str {
+    for (i, power) in [100, 10, 1].into_iter().enumerate() {
+        digits[i] = b'0' + (status / power % 10) as u8;
+    }
+    std::str::from_utf8(digits).unwrap_or_default()
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(format!("moongate_{name}"), help), labels))
+}
+
+#[expect(clippy::expect_used, reason = "the table above is fixed: a name that clashes or is malformed fails the first test that runs")]
+fn register<M: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<M>) -> M {
+    let metric = metric.expect("a well-formed metric");
+    registry.register(Box::new(metric.clone())).expect("a metric of its own name");
+    metric
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renders_what_happened() {
+        let metrics = Metrics::new();
+        metrics.request("lmstudio", 502, 0.2);
+        metrics.tool_call("mcp", false);
+        metrics.run("a", "ok", 2, 3, 4);
+        metrics.reload(true);
+        let text = String::from_utf8(metrics.render()).unwrap();
+        assert!(text.contains(r#"moongate_requests_total{status="502",target="lmstudio"} 1"#), "{text}");
+        assert!(text.contains("moongate_run_hops_total 2"), "{text}");
+        assert!(text.contains(r#"moongate_tool_calls_total{outcome="error",provider="mcp"} 1"#), "{text}");
+        assert!(text.contains("moongate_config_current 1"), "{text}");
+    }
+}
