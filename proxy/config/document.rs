@@ -1,0 +1,103 @@
+//! The gateway's document, `config/gateway.yaml`. The doc comments of the sections are the reference.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use super::agent::*;
+pub use super::auth::*;
+pub use super::mcp::*;
+pub use super::sandbox::*;
+pub use super::secret::Secret;
+pub use super::server::*;
+pub use super::state::*;
+pub use super::upstream::*;
+
+/// A map that keeps the order of the file: upstreams are tried in it.
+pub type Ordered<T> = indexmap::IndexMap<String, T>;
+
+/// The whole configuration of a gateway.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Document {
+    /// The listening side.
+    pub server: Server,
+    /// The upstream for every path and model that nobody else claims. Default: the first one.
+    pub default_upstream: Option<String>,
+    /// OpenAI-compatible servers, by name.
+    #[schemars(with = "BTreeMap<String, Upstream>")]
+    pub upstreams: Ordered<Upstream>,
+    /// MCP servers whose tools agents may use, by name.
+    #[schemars(with = "BTreeMap<String, McpServer>")]
+    pub mcp_servers: Ordered<McpServer>,
+    /// Plain models with a policy, by the name that clients see.
+    #[schemars(with = "BTreeMap<String, Alias>")]
+    pub models: Ordered<Alias>,
+    /// A folder in which every `*.yaml`, `*.yml` and `*.json` is an agent, called after its path: `team/x.yaml` is
+    /// `team/x`. Names that begin with `.` or `_` are left out. Default: `agents`, where it exists.
+    pub agents_dir: Option<String>,
+    /// Agents written here rather than in a file of their own.
+    pub agents: Vec<AgentDoc>,
+    /// Where conversations are remembered.
+    pub sessions: Sessions,
+    /// Where the counts of the keys' limits are kept.
+    pub limits: Stored,
+    /// Where scripts keep what they put into `std.store`.
+    pub scripts: Stored,
+    /// Where the records of runs are kept.
+    pub runs: Stored,
+    /// Who may use the gateway.
+    pub auth: Auth,
+    /// Logs and traces.
+    pub telemetry: Telemetry,
+    /// Where tools and scripts may connect to.
+    pub egress: Egress,
+    /// Redis for everything that is shared between replicas.
+    pub redis: Option<Redis>,
+    /// Python workers.
+    pub python: Option<Python>,
+    /// Prices by model, per million tokens.
+    #[schemars(with = "BTreeMap<String, Price>")]
+    pub prices: Ordered<Price>,
+}
+
+/// Logs and traces.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// The logs' form. Default: pretty on a terminal, else JSON.
+    pub logs: Option<LogForm>,
+    /// Where traces go, over OTLP. Default: nowhere.
+    pub otlp_endpoint: Option<String>,
+}
+
+/// The form of the logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogForm {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// Where tools and scripts may connect to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Egress {
+    /// Networks and hosts (`10.0.0.0/8`, `intranet.example`) that are allowed although they are private.
+    pub allow: Vec<String>,
+}
+
+/// Python workers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Python {
+    /// The virtual environment. Default: `.venv`.
+    pub venv: Option<String>,
+    /// How many workers. Default: one per two cores, at least one.
+    pub workers: Option<usize>,
+    /// What a worker may touch. Default: whatever the gateway may.
+    pub sandbox: Option<Sandbox>,
+}

@@ -1,0 +1,104 @@
+//! Keys that are accepted and do nothing yet. A key that is written gets a warning; a row goes when its key works.
+
+use super::agent::{AgentKind, ToolProvider};
+use super::document::McpScope;
+use super::fault::Fault;
+use super::load::Loaded;
+
+/// Keys of the gateway's document. `*` is any name, `[*]` any item.
+const DOCUMENT: [&str; 20] = [
+    "auth.anonymous.client_tools",
+    "auth.anonymous.limits",
+    "auth.anonymous.progress",
+    "auth.keys[*].client_tools",
+    "auth.keys[*].limits",
+    "auth.keys[*].progress",
+    "limits",
+    "models.*.fallback",
+    "models.*.hooks",
+    "prices",
+    "python",
+    "redis",
+    "runs",
+    "scripts",
+    "server.tls",
+    "sessions",
+    "telemetry.otlp_endpoint",
+    "upstreams.*.health.path",
+    "upstreams.*.max_concurrent",
+    "upstreams.*.queue",
+];
+
+/// Keys of an agent's document.
+const AGENT: [&str; 2] = ["progress", "session"];
+
+const MESSAGE: &str = "is accepted and has no effect yet";
+
+/// Warns of everything that is written and does nothing.
+pub(super) fn check(loaded: &Loaded, warnings: &mut Vec<Fault>) {
+    let origin = &loaded.origin;
+    let written = origin.written().filter(|key| DOCUMENT.iter().any(|pattern| matches(pattern, key)));
+    warnings.extend(written.map(|key| origin.fault(key, MESSAGE)));
+    for (name, server) in &loaded.document.mcp_servers {
+        if server.sandbox.is_some() {
+            let message = "is not offered yet: the server is not started, rather than started without it";
+            warnings.push(origin.fault(&format!("mcp_servers.{name}.sandbox"), message));
+        }
+        if server.scope == McpScope::Session {
+            warnings.push(origin.fault(
+                &format!("mcp_servers.{name}.scope"),
+                "`session` is not offered yet: the server is not started, rather than shared by strangers",
+            ));
+        }
+    }
+    for agent in &loaded.agents {
+        let origin = &agent.origin;
+        let written = origin.written().filter(|key| AGENT.contains(key));
+        warnings.extend(written.map(|key| origin.fault(key, MESSAGE)));
+        if agent.doc.kind == AgentKind::Sdk {
+            warnings.push(origin.fault("kind", "this build cannot run Python agents yet: the agent is degraded"));
+        }
+        let python = |(i, tool): (usize, &super::ToolDoc)| (tool.provider == ToolProvider::Python).then_some(i);
+        for i in agent.doc.tools.iter().enumerate().filter_map(python) {
+            let message = "this build cannot run Python tools yet: the agent does without it";
+            warnings.push(origin.fault(&format!("tools[{i}].provider"), message));
+        }
+    }
+}
+
+/// Whether `key` is what `pattern` means.
+fn matches(pattern: &str, key: &str) -> bool {
+    let Some((before, after)) = pattern.split_once('*') else {
+        return pattern == key;
+    };
+    let inner = key.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+    inner.is_some_and(|inner| !inner.is_empty() && (!before.ends_with('[') || inner.chars().all(|c| c.is_ascii_digit())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_mean_one_name_or_one_item() {
+        assert!(matches("upstreams.*.queue", "upstreams.a.queue"));
+        assert!(matches("upstreams.*.queue", "upstreams.gpt-4.1.queue"));
+        assert!(matches("auth.keys[*].limits", "auth.keys[10].limits"));
+        assert!(!matches("upstreams.*.queue", "upstreams.a.queue.max"));
+        assert!(!matches("auth.keys[*].limits", "auth.keys[0].x[1].limits"));
+        assert!(!matches("redis", "redis.url"));
+    }
+
+    /// A renamed key would silently lose its warning.
+    #[test]
+    fn every_row_is_a_key_of_the_schema() {
+        let keys = crate::config::schema::keys(&crate::config::json_schema());
+        for row in DOCUMENT {
+            assert!(keys.iter().any(|key| key == row), "{row} is not in {keys:#?}");
+        }
+        let keys = crate::config::schema::keys(&crate::config::agent_schema());
+        for row in AGENT {
+            assert!(keys.iter().any(|key| key == row), "{row}");
+        }
+    }
+}

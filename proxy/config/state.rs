@@ -1,0 +1,59 @@
+//! `redis`, `sessions` and the other stores: what outlives a run, and what happens while it is away.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::secret::Secret;
+
+/// Where conversations are remembered.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sessions {
+    /// Where they are kept. Default: `redis` where the `redis` section is there, else `memory`.
+    pub store: Option<Store>,
+    /// Redis' address, when it is not the one in the `redis` section.
+    pub url: Option<Secret>,
+    /// What happens while Redis is away: `open` goes on without history, `closed` refuses the run.
+    pub fail: Fail,
+}
+
+/// One kind of state that replicas may share.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stored {
+    /// Where it is kept. Default: `redis` where the `redis` section is there, else `memory`.
+    pub store: Option<Store>,
+    /// What happens while Redis is away: `open` goes on without it, `closed` refuses what needs it.
+    pub fail: Fail,
+}
+
+/// What happens while a store is away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Fail {
+    /// The gateway goes on without it.
+    #[default]
+    Open,
+    /// What needs it is refused.
+    Closed,
+}
+
+/// Where shared state lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Store {
+    /// In this process.
+    Memory,
+    /// In Redis.
+    Redis,
+}
+
+/// Redis for everything that is shared between replicas.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    /// `redis://...`, `rediss://...`.
+    pub url: Secret,
+    /// How many replicas must have a write before it counts. Default: none.
+    pub wait_replicas: Option<usize>,
+}

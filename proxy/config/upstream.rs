@@ -1,0 +1,145 @@
+//! `upstreams` and `models`: OpenAI-compatible servers, and names for what they serve.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::duration;
+use super::hook::HookEntry;
+use super::secret::Secret;
+
+/// One OpenAI-compatible server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Upstream {
+    /// What is there.
+    pub kind: UpstreamKind,
+    /// The address up to and with `/v1`. Not for `kind: demo`.
+    pub base_url: Option<String>,
+    /// Sent as `Authorization: Bearer ...`. Default: nothing is sent.
+    pub api_key: Option<Secret>,
+    /// Sends the client's own `Authorization` on. Only for servers that you trust with it.
+    pub forward_authorization: bool,
+    /// A PEM file of certificates to trust, for servers with a certificate of their own.
+    pub ca_file: Option<String>,
+    /// How many requests may be at this server at once. Default: no limit.
+    pub max_concurrent: Option<usize>,
+    /// Where requests wait beyond `max_concurrent`.
+    pub queue: Queue,
+    /// How long connecting may take.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub connect_timeout: Duration,
+    /// How long the server may be silent before its first byte. For plain traffic it holds for every read.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub first_byte_timeout: Duration,
+    /// The longest gap between two bytes of an answer to a run.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub idle_timeout: Duration,
+    /// How long an idle connection is kept for the next request.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub keepalive: Duration,
+    /// How often a connection that could not be made is tried again.
+    pub retries: usize,
+    /// How the server's health is watched.
+    pub health: Health,
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Upstream {
+            kind: UpstreamKind::Openai,
+            base_url: None,
+            api_key: None,
+            forward_authorization: false,
+            ca_file: None,
+            max_concurrent: None,
+            queue: Queue::default(),
+            connect_timeout: Duration::from_secs(5),
+            first_byte_timeout: Duration::from_secs(300),
+            idle_timeout: Duration::from_secs(60),
+            keepalive: Duration::from_secs(4),
+            retries: 1,
+            health: Health::default(),
+        }
+    }
+}
+
+/// What an upstream is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UpstreamKind {
+    /// An OpenAI-compatible server at `base_url`.
+    #[default]
+    Openai,
+    /// The built-in offline model, which streams text and calls tools.
+    Demo,
+}
+
+/// Where requests wait beyond `max_concurrent`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Queue {
+    /// How many may wait.
+    pub max: usize,
+    /// How long one may wait.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub timeout: Duration,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Queue { max: 100, timeout: Duration::from_secs(60) }
+    }
+}
+
+/// How a server's health is watched.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Health {
+    /// The path under `base_url` that is asked.
+    pub path: String,
+    /// How often.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub interval: Duration,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Health { path: "/models".into(), interval: Duration::from_secs(10) }
+    }
+}
+
+/// A plain model with a policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Alias {
+    /// The upstream that serves it. Default: the default upstream.
+    pub upstream: Option<String>,
+    /// The model's name there.
+    pub model: String,
+    /// Models tried in this order when the first one fails, as `upstream/model`.
+    #[serde(default)]
+    pub fallback: Vec<String>,
+    /// Scripts whose hooks fire, in this order.
+    #[serde(default)]
+    pub hooks: Vec<HookEntry>,
+    /// The ids of the keys that may use it. Default: every key.
+    pub allow: Option<Vec<String>>,
+}
+
+/// What a model costs, per million tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// Tokens of the prompt.
+    pub input: f64,
+    /// Tokens of the reply.
+    pub output: f64,
+}

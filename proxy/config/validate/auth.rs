@@ -1,0 +1,77 @@
+//! `auth`: keys that can be told apart.
+
+use std::collections::HashSet;
+
+use super::Found;
+use crate::config::document::KeyLimits;
+use crate::config::fault::Origin;
+use crate::config::load::Loaded;
+
+pub(super) fn check(loaded: &Loaded, found: &mut Found) {
+    let auth = &loaded.document.auth;
+    let mut ids = HashSet::new();
+    let mut secrets = HashSet::new();
+    for (i, key) in auth.keys.iter().enumerate() {
+        let origin = loaded.origin.part(&format!("auth.keys[{i}]"));
+        found.need(!key.id.is_empty(), &origin, "id", "must not be empty");
+        found.need(ids.insert(key.id.as_str()), &origin, "id", "belongs to another key, too");
+        let (name, secret) = match (&key.key, &key.key_sha256) {
+            (Some(key), None) => ("key", key.expose().to_owned()),
+            (None, Some(sum)) => ("key_sha256", sum.to_lowercase()),
+            _ => {
+                found.faults.push(origin.fault("key", "needs either `key` or `key_sha256`, and not both"));
+                continue;
+            }
+        };
+        if name == "key" {
+            let good = !secret.is_empty() && secret.chars().all(|c| c.is_ascii_graphic());
+            found.need(good, &origin, name, "must be ASCII without blanks, as it comes in a header");
+        } else {
+            let good = secret.len() == 64 && secret.chars().all(|c| c.is_ascii_hexdigit());
+            found.need(good, &origin, name, "must be 64 hexadecimal digits");
+        }
+        found.need(secrets.insert((name, secret)), &origin, name, "is the same as another key's");
+        check_limits(&key.rights.limits, &origin, found);
+    }
+    if let Some(anonymous) = &auth.anonymous {
+        let origin = loaded.origin.part("auth.anonymous");
+        check_limits(&anonymous.limits, &origin, found);
+        if !auth.keys.is_empty() {
+            found.warnings.push(origin.fault("", "has no effect while there are keys"));
+        }
+    }
+}
+
+fn check_limits(limits: &KeyLimits, origin: &Origin, found: &mut Found) {
+    let limits = [
+        ("requests_per_minute", limits.requests_per_minute.map(u64::from)),
+        ("tokens_per_minute", limits.tokens_per_minute),
+        ("concurrent", limits.concurrent.map(u64::from)),
+    ];
+    for (key, limit) in limits {
+        found.need(limit != Some(0), origin, &format!("limits.{key}"), "must be at least 1; `disabled: true` refuses a key");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{both, finds};
+
+    #[test]
+    fn a_key_has_one_secret_of_its_own() {
+        let keys = |yaml: &str, want: &str| finds(&format!("auth: {{ keys: [{yaml}] }}"), &format!("auth.keys{want}"));
+        keys("{ id: a }", "[0].key: needs either");
+        keys("{ id: a, key: k, key_sha256: k }", "[0].key: needs either");
+        keys("{ id: a, key_sha256: abc }", "[0].key_sha256: must be 64");
+        keys("{ id: a, key: 'a b' }", "[0].key: must be ASCII");
+        keys("{ id: a, key: k }, { id: a, key: l }", "[1].id: belongs to another");
+        keys("{ id: a, key: k }, { id: b, key: k }", "[1].key: is the same");
+        let (faults, _) = both("upstreams: { d: { kind: demo } }\nauth: { anonymous: { limits: { concurrent: 0 } } }");
+        assert_eq!(faults.len(), 1, "{faults:?}");
+    }
+
+    #[test]
+    fn rights_of_nobody_are_odd_beside_keys() {
+        finds("auth: { keys: [{ id: a, key: k }], anonymous: { admin: true } }", "auth.anonymous: has no effect while");
+    }
+}

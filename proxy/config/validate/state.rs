@@ -1,0 +1,45 @@
+//! `redis` and what is kept in it, and the Python workers.
+
+use super::Found;
+use crate::config::document::{Secret, Store};
+use crate::config::load::Loaded;
+
+pub(super) fn check(loaded: &Loaded, found: &mut Found) {
+    let (document, origin) = (&loaded.document, &loaded.origin);
+    let urls = [("redis.url", document.redis.as_ref().map(|redis| &redis.url)), ("sessions.url", document.sessions.url.as_ref())];
+    for (key, url) in urls {
+        let good = url.is_none_or(is_redis);
+        found.need(good, origin, key, "must be an address such as `redis://127.0.0.1:6379/0`");
+    }
+    let stores = [
+        ("sessions.store", document.sessions.store, document.sessions.url.is_some()),
+        ("limits.store", document.limits.store, false),
+        ("scripts.store", document.scripts.store, false),
+        ("runs.store", document.runs.store, false),
+    ];
+    for (key, store, own) in stores {
+        let reachable = store != Some(Store::Redis) || own || document.redis.is_some();
+        found.need(reachable, origin, key, "needs the section `redis` with an `url`");
+    }
+    let workers = document.python.as_ref().and_then(|python| python.workers);
+    found.need(workers != Some(0), origin, "python.workers", "must be at least 1");
+}
+
+fn is_redis(url: &Secret) -> bool {
+    url::Url::parse(url.expose()).is_ok_and(|url| url.scheme().starts_with("redis") && url.host_str().is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::both;
+
+    #[test]
+    fn a_store_can_be_reached() {
+        let faults = |yaml: &str| both(&format!("upstreams: {{ d: {{ kind: demo }} }}\n{yaml}")).0;
+        assert_eq!(faults("sessions: { store: redis }"), ["sessions.store: needs the section `redis` with an `url`"]);
+        assert_eq!(faults("sessions: { store: redis, url: 'redis://h:1/0' }"), [""; 0]);
+        assert_eq!(faults("limits: { store: redis }\nredis: { url: 'rediss://h' }"), [""; 0]);
+        assert!(faults("redis: { url: 'http://h' }")[0].starts_with("redis.url: must be an address"));
+        assert_eq!(faults("python: { workers: 0 }"), ["python.workers: must be at least 1"]);
+    }
+}

@@ -1,0 +1,106 @@
+//! `moongate init`: a working starter, the same files that the repository itself ships.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Each file of the starter: where it goes and what it holds.
+const FILES: [(&str, &str); 6] = [
+    ("config/gateway.yaml", include_str!("../config/gateway.yaml")),
+    ("agents/assistant.yaml", include_str!("../agents/assistant.yaml")),
+    ("agents/hello.yaml", include_str!("../agents/hello.yaml")),
+    ("agents/team/writer.yaml", include_str!("../agents/team/writer.yaml")),
+    ("scripts/redact.lua", include_str!("../scripts/redact.lua")),
+    ("scripts/tool_guard.lua", include_str!("../scripts/tool_guard.lua")),
+];
+
+/// Writes the starter into `folder`, which is created where it is missing. Returns the files written.
+/// `Err` is a sentence for the user. When one of the files is there already, nothing is written at all.
+pub fn init(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let taken: Vec<String> = FILES
+        .iter()
+        .map(|(path, _)| folder.join(path))
+        // A broken link is in the way, too.
+        .filter(|path| path.symlink_metadata().is_ok())
+        .map(|path| path.display().to_string())
+        .collect();
+    if !taken.is_empty() {
+        return Err(format!("{} there already; nothing was written", are(&taken)));
+    }
+    let mut written = Vec::with_capacity(FILES.len());
+    for (path, text) in FILES {
+        let path = folder.join(path);
+        write_new(&path, text).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+        written.push(path);
+    }
+    Ok(written)
+}
+
+/// Never overwrites: a file that appeared a moment ago is an error.
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    OpenOptions::new().write(true).create_new(true).open(path)?.write_all(text.as_bytes())
+}
+
+fn are(paths: &[String]) -> String {
+    match paths {
+        [one] => format!("{one} is"),
+        many => format!("{} are", many.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{load, validate};
+
+    #[test]
+    fn the_starter_is_complete_and_makes_sense() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("new/project");
+        let written = init(&target).unwrap();
+        assert_eq!(written.len(), FILES.len());
+        let loaded = load(&target.join("config/gateway.yaml")).unwrap();
+        assert_eq!(loaded.agents.len(), 3);
+        assert_eq!(validate(&loaded), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn nothing_is_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("agents")).unwrap();
+        fs::write(folder.path().join("agents/assistant.yaml"), "mine").unwrap();
+        let error = init(folder.path()).unwrap_err();
+        assert!(error.contains("agents/assistant.yaml is there already"), "{error}");
+        assert_eq!(fs::read_to_string(folder.path().join("agents/assistant.yaml")).unwrap(), "mine");
+        assert!(!folder.path().join("config").exists(), "not even the files that would fit");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "").unwrap();
+        let error = init(&folder.path().join("file")).unwrap_err();
+        assert!(error.contains("file/config/gateway.yaml cannot be written"), "{error}");
+    }
+
+    /// A new agent or script of the repository belongs to the starter: it may be named by another file of it.
+    #[test]
+    fn no_agent_or_script_is_left_out() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut folders = vec![root.join("agents"), root.join("scripts")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| ["yaml", "lua"].iter().any(|known| extension == *known)) {
+                    let name = path.strip_prefix(root).unwrap().to_str().unwrap();
+                    assert!(FILES.iter().any(|(known, _)| *known == name), "init.rs does not have {name}");
+                }
+            }
+        }
+    }
+}
