@@ -1,0 +1,161 @@
+//! The tools of an agent: which there are, whether a call's arguments fit, and the call itself.
+
+pub mod build;
+pub mod egress;
+pub mod http;
+pub mod mcp;
+pub mod schema;
+mod select;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use serde_json::{Value, json};
+
+use crate::chat::{Object, ToolResult};
+
+use self::http::HttpTool;
+use self::mcp::{Catalog, McpServer};
+use self::schema::Schema;
+use self::select::Source;
+
+/// The tools of one agent as its configuration names them. MCP servers come and go behind it.
+pub struct Tools {
+    sources: Vec<Source>,
+    /// The last offer, and the servers' lists that it was made from.
+    last: ArcSwapOption<(Vec<Option<Arc<Catalog>>>, Offer)>,
+}
+
+/// The tools of one run: what `Tools` offered when the run began. Changes reach the next run.
+#[derive(Clone, Default)]
+pub struct Offer {
+    tools: Arc<[Arc<Tool>]>,
+}
+
+/// One tool that a model can ask for.
+pub struct Tool {
+    /// The name that the model reads.
+    pub name: String,
+    /// OpenAI's definition: `{"type": "function", "function": {"name", "description", "parameters"}}`.
+    pub definition: Value,
+    /// `mcp`, `http`, ...: a label for logs and metrics.
+    pub provider: &'static str,
+    /// Who runs it.
+    pub kind: Kind,
+    schema: Arc<Schema>,
+}
+
+/// Who runs a tool.
+#[derive(Clone)]
+pub enum Kind {
+    /// An MCP server, under the server's own name for the tool.
+    Mcp {
+        /// The server.
+        server: Arc<McpServer>,
+        /// The server's name for the tool.
+        method: String,
+    },
+    /// An HTTP request.
+    Http(Arc<HttpTool>),
+    /// Another agent, by its name. The run that called it drives it: `Tool::call` cannot.
+    Agent(String),
+}
+
+impl Tools {
+    /// What the model may ask for now. Tools of a server that is down are absent.
+    pub fn offer(&self) -> Offer {
+        let catalogs: Vec<_> = self.sources.iter().map(Source::catalog).collect();
+        if let Some(last) = self.last.load().as_deref()
+            && same(&last.0, &catalogs)
+        {
+            return last.1.clone();
+        }
+        let offer = Offer { tools: select::tools(&self.sources, &catalogs).into() };
+        self.last.store(Some(Arc::new((catalogs, offer.clone()))));
+        offer
+    }
+
+    /// Why a part of the tools is missing now, in words for the operator; empty when all are there.
+    pub fn degraded(&self) -> Vec<String> {
+        let mut reasons: Vec<String> = Vec::new();
+        for reason in self.sources.iter().filter_map(Source::degraded) {
+            if !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+        }
+        reasons
+    }
+}
+
+fn same(a: &[Option<Arc<Catalog>>], b: &[Option<Arc<Catalog>>]) -> bool {
+    a.len() == b.len()
+        && a.iter().zip(b).all(|pair| match pair {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        })
+}
+
+impl Offer {
+    /// The tool with exactly this name.
+    pub fn find(&self, name: &str) -> Option<&Arc<Tool>> {
+        self.tools.iter().find(|tool| tool.name == name)
+    }
+
+    /// OpenAI's definitions, for the prompt.
+    pub fn definitions(&self) -> Vec<Value> {
+        self.tools.iter().map(|tool| tool.definition.clone()).collect()
+    }
+
+    /// All of them, in the configuration's order.
+    pub fn tools(&self) -> &[Arc<Tool>] {
+        &self.tools
+    }
+}
+
+impl Tool {
+    fn new(name: &str, description: &str, parameters: &Value, schema: Arc<Schema>, kind: Kind) -> Tool {
+        let mut function = Object::new();
+        function.insert("name".into(), name.into());
+        if !description.is_empty() {
+            function.insert("description".into(), description.into());
+        }
+        function.insert("parameters".into(), parameters.clone());
+        Tool {
+            name: name.to_owned(),
+            definition: json!({ "type": "function", "function": function }),
+            provider: match kind {
+                Kind::Mcp { .. } => "mcp",
+                Kind::Http(_) => "http",
+                Kind::Agent(_) => "agent",
+            },
+            kind,
+            schema,
+        }
+    }
+
+    /// The arguments as an object that fits the tool's schema. `""` means `{}`.
+    /// `Err` is a sentence for the model: what is wrong, and where, so that it can correct itself.
+    pub fn parse(&self, arguments: &str) -> Result<Object, String> {
+        self.schema.parse(arguments)
+    }
+
+    /// Checks arguments that a hook changed.
+    pub fn validate(&self, arguments: &Object) -> Result<(), String> {
+        self.schema.check(&Value::Object(arguments.clone()))
+    }
+
+    /// Calls the tool. Never fails: a failure is a result that the model reads. Dropping the future cancels the call at the server.
+    pub async fn call(&self, arguments: Object) -> ToolResult {
+        match &self.kind {
+            Kind::Mcp { server, method } => server.call(method, arguments).await,
+            Kind::Http(tool) => tool.call(&arguments).await,
+            Kind::Agent(name) => ToolResult::error(format!("the agent `{name}` cannot be called from here")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
