@@ -1,0 +1,28 @@
+--- Lines in the gateway's log, with the script's and the run's name. `fields`, a table, is logged beside the message.
+
+local native = ...
+
+---@class std.log
+local log = {}
+
+--- For the script's author.
+function log.debug(message, fields)
+  native.write("debug", message, fields)
+end
+
+--- Worth knowing.
+function log.info(message, fields)
+  native.write("info", message, fields)
+end
+
+--- Somebody should look at it, some day.
+function log.warn(message, fields)
+  native.write("warn", message, fields)
+end
+
+--- Somebody should look at it now.
+function log.error(message, fields)
+  native.write("error", message, fields)
+end
+
+return log

@@ -1,0 +1,251 @@
+//! Hooks as the rest of the gateway sees them: which points there are, what a script decided. No Lua in here.
+
+mod api;
+mod context;
+mod convert;
+mod failure;
+mod live;
+mod meter;
+mod point;
+mod pool;
+mod script;
+mod stdlib;
+mod subject;
+mod vm;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+
+use self::api::Decision;
+use self::failure::Failure;
+use self::live::{Done, Live, Moment};
+pub use self::point::Point;
+use self::pool::{Permit, Pool};
+use self::script::Script;
+use self::subject::Subject;
+use crate::chat::{Message, Object, Prompt, Usage};
+use crate::config::{Fault, HookEntry, OnError};
+use crate::error::Result;
+
+/// What a hook decided. Carrying on is the absence of a verdict.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict<T> {
+    /// Nothing: go on with the (perhaps changed) value.
+    Continue,
+    /// `run:answer(x)`.
+    Answer(T),
+    /// `run:reject(message)`.
+    Reject(String),
+    /// `run:abort(status, message)`.
+    Abort(u16, String),
+}
+
+/// The compiled scripts of one agent, in the order of the configuration.
+pub struct Hooks {
+    scripts: Vec<Script>,
+    pool: Arc<Pool>,
+}
+
+/// What `run` shows to scripts.
+#[derive(Debug, Clone, Default)]
+pub struct RunView {
+    /// The run's id.
+    pub id: String,
+    /// The agent's name.
+    pub agent: String,
+    /// The model that the client asked for.
+    pub model: String,
+    /// Which model call this is, from 1.
+    pub hop: u32,
+    /// The client's request headers, names in lower case, credentials left out.
+    pub headers: Vec<(String, String)>,
+    /// The key's id.
+    pub key: Option<String>,
+    /// Who the client says its user is, from a client that is believed.
+    pub user: Option<String>,
+    /// The session's id.
+    pub session: Option<String>,
+    /// Tokens used so far.
+    pub usage: Usage,
+    /// How many runs this one is inside of: 0 for a client's own, 1 for an agent that one calls as a tool.
+    /// Runs wait for VMs by depth, so that a run never waits for the runs that wait for it.
+    pub depth: usize,
+}
+
+/// A tool call as `on_tool_call` sees it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CallView {
+    /// The tool's name; not changeable.
+    pub name: String,
+    /// The validated arguments.
+    pub arguments: Object,
+}
+
+/// A reply as `post_response` sees it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ReplyView {
+    /// The text.
+    pub content: String,
+    /// Tokens of the whole run; not changeable.
+    pub usage: Usage,
+    /// The text has left already: a change of it, or an answer, is logged and ignored.
+    pub streamed: bool,
+}
+
+impl Hooks {
+    /// Compiles the scripts, paths relative to `root`, and runs each once. Every fault of a script names file, line and what would
+    /// be right; a fault of an entry has no place and a key that is relative to `entries`: `[1].config.limit`.
+    pub fn load(entries: &[HookEntry], root: &Path) -> std::result::Result<Hooks, Vec<Fault>> {
+        Ok(Hooks { scripts: script::load(entries, root)?, pool: Pool::global() })
+    }
+
+    /// Whether any script defines `point`: if none does, nothing is converted and no VM is taken.
+    pub fn has(&self, point: Point) -> bool {
+        self.scripts.iter().any(|script| script.defines(point))
+    }
+
+    /// Whether the text of a streamed reply is held back until `post_response` has returned.
+    pub fn hold(&self) -> bool {
+        self.scripts.iter().any(|script| script.hold && script.defines(Point::PostResponse))
+    }
+
+    /// The hooks of one run.
+    pub fn begin(self: &Arc<Self>, view: RunView) -> HookRun {
+        let progress = Mutex::new((view.hop, view.usage.clone()));
+        HookRun { hooks: Arc::clone(self), run: view.id.as_str().into(), view: Arc::new(view), progress, vm: tokio::sync::Mutex::default() }
+    }
+}
+
+/// One run's hooks: a VM from the first hook to the end, taken only when a script defines a point that fires.
+/// Calls of one run take turns on it, in the order they came.
+pub struct HookRun {
+    hooks: Arc<Hooks>,
+    run: Arc<str>,
+    view: Arc<RunView>,
+    progress: Mutex<(u32, Usage)>,
+    vm: tokio::sync::Mutex<Held>,
+}
+
+/// What a run holds from its first hook on. The VM goes back before the permit does.
+#[derive(Default)]
+struct Held {
+    live: Option<Live>,
+    permit: Option<Permit>,
+}
+
+impl HookRun {
+    /// Tells the scripts of the next hop and of the tokens so far.
+    pub fn advance(&self, hop: u32, usage: &Usage) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = (hop, usage.clone());
+    }
+
+    /// Before a model call. `Answer` is the reply in place of the model's.
+    pub async fn pre_prompt(&self, prompt: &mut Prompt) -> Result<Verdict<Message>> {
+        self.fire(prompt).await
+    }
+
+    /// Before a tool call; several may be under way at once. `Answer` is the result in place of the tool's.
+    pub async fn on_tool_call(&self, call: &mut CallView) -> Result<Verdict<Value>> {
+        self.fire(call).await
+    }
+
+    /// Once, with the final reply. `Answer` replaces it.
+    pub async fn post_response(&self, reply: &mut ReplyView) -> Result<Verdict<Message>> {
+        self.fire(reply).await
+    }
+
+    /// Calls the hook of each script in turn, each with the changes of those before; the first verdict ends it.
+    /// After an error `subject` is what the failed hook got.
+    async fn fire<S: Subject>(&self, subject: &mut S) -> Result<Verdict<S::Answer>> {
+        if !self.hooks.has(S::POINT) {
+            return Ok(Verdict::Continue);
+        }
+        let mut held = self.vm.lock().await;
+        if held.permit.is_none() {
+            held.permit = Some(self.hooks.pool.permit(self.view.depth).await);
+        }
+        for (index, script) in self.hooks.scripts.iter().enumerate().filter(|(_, script)| script.defines(S::POINT)) {
+            match self.call(&mut held, index, script, subject).await {
+                Ok(Verdict::Continue) => {}
+                Ok(verdict) => return Ok(verdict),
+                Err(failure) => {
+                    let skips = script.on_error == OnError::Skip;
+                    tracing::warn!(
+                        script = %script.name, point = S::POINT.name(), run = %self.run, agent = %self.view.agent,
+                        kind = failure.kind.code(), error = %failure.text, skipped = skips, "a hook failed"
+                    );
+                    if !skips {
+                        return Err(failure.into_error());
+                    }
+                }
+            }
+        }
+        Ok(Verdict::Continue)
+    }
+
+    /// Calls one hook. After a failure `subject` is as it was.
+    async fn call<S: Subject>(
+        &self,
+        held: &mut Held,
+        index: usize,
+        script: &Script,
+        subject: &mut S,
+    ) -> std::result::Result<Verdict<S::Answer>, Failure> {
+        if held.live.as_ref().is_some_and(Live::is_spoiled) {
+            held.live = None;
+        }
+        let live = match &mut held.live {
+            Some(live) => live,
+            none => none.insert(Live::new(&self.hooks.pool, self.hooks.scripts.len())?),
+        };
+        let moment = self.moment();
+        let is_settled = subject.is_settled();
+        let (before, done) = live.call(index, script, S::POINT, &moment, std::mem::take(subject).into_fields()).await;
+        let misuse = |problem: String| Failure::misuse(&script.name, problem);
+        let mut changes = Vec::new();
+        let verdict = done.and_then(|done| match done {
+            Done::Decided(Decision::Answer(_)) if is_settled => {
+                self.too_late(script, "an answer");
+                Ok(Verdict::Continue)
+            }
+            Done::Decided(Decision::Answer(value)) => S::answer(value).map(Verdict::Answer).map_err(misuse),
+            Done::Decided(Decision::Reject(message)) => Ok(Verdict::Reject(message)),
+            Done::Decided(Decision::Abort(status, message)) => Ok(Verdict::Abort(status, message)),
+            Done::Changed(changed) => {
+                changed.iter().try_for_each(|(name, value)| S::check(name, value.as_ref())).map_err(misuse)?;
+                changes = changed;
+                Ok(Verdict::Continue)
+            }
+        });
+        let mut fields = before;
+        if is_settled && !changes.is_empty() {
+            self.too_late(script, "a change");
+            changes.clear();
+        }
+        for (name, value) in changes {
+            match value {
+                Some(value) => _ = fields.insert(name, value),
+                None => _ = fields.shift_remove(&name),
+            }
+        }
+        *subject = S::from_fields(fields);
+        verdict
+    }
+
+    fn moment(&self) -> Moment {
+        let (hop, usage) = self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Moment { run: Arc::clone(&self.run), view: Arc::clone(&self.view), hop, usage }
+    }
+
+    fn too_late(&self, script: &Script, what: &str) {
+        tracing::warn!(
+            script = %script.name, run = %self.run,
+            "{what} in post_response is ignored: the text has left already (`hold: true` in the hook's entry holds it back)"
+        );
+    }
+}

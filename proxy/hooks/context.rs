@@ -1,0 +1,150 @@
+//! What a VM's callbacks may ask about the call that is under way: whose it is, and the fields of the hook's argument.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use mlua::{Lua, Table, Value as Lv};
+use serde_json::Value;
+
+use super::RunView;
+use super::convert::{self, Misfit, Origins};
+use super::meter::Meter;
+use super::script::Folder;
+use super::vm;
+use crate::chat::{Object, Usage};
+
+/// The call that a VM is busy with; its Lua state has it as application data.
+pub(super) struct Context {
+    /// The script, as the configuration names it.
+    pub script: Arc<str>,
+    /// The run's id.
+    pub run: Arc<str>,
+    /// The files that the script may require.
+    pub folder: Arc<Folder>,
+    /// Those that it has required in this run.
+    pub modules: Table,
+    pub meter: Arc<Meter>,
+    pub view: Arc<RunView>,
+    pub hop: u32,
+    pub usage: Usage,
+    /// Lines that the call has logged.
+    pub n_lines: u32,
+    /// Verdicts that the call has made, returned or not.
+    pub n_verdicts: u32,
+    /// The hook's argument; none while the script itself runs.
+    pub argument: Option<Argument>,
+}
+
+/// The table that a hook gets. Fields that are tables are made when they are first read, and only those are read back.
+pub(super) struct Argument {
+    /// What scripts call it: `prompt`.
+    name: &'static str,
+    /// The fields before the hook.
+    fields: Object,
+    /// The address of the Lua table.
+    table: usize,
+    /// Fields that were made into tables.
+    read: HashMap<String, Origins>,
+    /// Fields that were set before anybody read them.
+    written: HashSet<String>,
+}
+
+/// What a hook did to a field: its new value, or none if it is gone.
+pub(super) type Change = (String, Option<Value>);
+
+impl Argument {
+    pub(super) fn new(name: &'static str, fields: Object) -> Self {
+        Argument { name, fields, table: 0, read: HashMap::new(), written: HashSet::new() }
+    }
+
+    /// The table for the hook, with the fields that cost nothing.
+    pub(super) fn open(&mut self, lua: &Lua, metatable: &Table) -> mlua::Result<Table> {
+        let table = lua.create_table_with_capacity(0, self.fields.len())?;
+        for (name, value) in self.fields.iter().filter(|(_, value)| is_scalar(value)) {
+            table.raw_set(name.as_str(), convert::to_lua(lua, value)?)?;
+        }
+        table.set_metatable(Some(metatable.clone()))?;
+        self.table = table.to_pointer() as usize;
+        Ok(table)
+    }
+
+    /// A field that is not in the table (yet).
+    pub(super) fn read(&mut self, lua: &Lua, meter: &Meter, table: &Table, key: &Lv) -> mlua::Result<Lv> {
+        self.check(table)?;
+        let Some(name) = key.as_string().and_then(|name| name.to_str().ok()) else { return Ok(Lv::Nil) };
+        let Some(value) = self.fields.get(&*name).filter(|value| is_table(value)) else { return Ok(Lv::Nil) };
+        if self.read.contains_key(&*name) || self.written.contains(&*name) {
+            return Ok(Lv::Nil);
+        }
+        let mut origins = Origins::default();
+        let made = vm::unmetered(lua, meter, || convert::to_lua_traced(lua, value, &mut origins))?;
+        table.raw_set(key, &made)?;
+        self.read.insert(name.to_owned(), origins);
+        Ok(made)
+    }
+
+    /// Sets a field that is not in the table (yet).
+    pub(super) fn write(&mut self, table: &Table, key: &Lv, value: &Lv) -> mlua::Result<()> {
+        self.check(table)?;
+        let name = key.as_string().and_then(|name| name.to_str().ok());
+        let name = name.ok_or_else(|| mlua::Error::runtime(format!("the fields of `{}` have names", self.name)))?;
+        self.written.insert(name.to_owned());
+        table.raw_set(key, value)
+    }
+
+    /// What the hook changed, in the order of the fields.
+    pub(super) fn changes(&self, lua: &Lua, table: &Table) -> Result<Vec<Change>, Misfit> {
+        let none = Origins::default();
+        let mut changes = Vec::new();
+        for (name, before) in &self.fields {
+            let now: Lv = table.raw_get(name.as_str()).map_err(convert::unreadable)?;
+            if now.is_nil() {
+                let was_there = is_scalar(before) || self.read.contains_key(name) || (!before.is_null() && self.written.contains(name));
+                if was_there {
+                    changes.push((name.clone(), None));
+                }
+                continue;
+            }
+            let origins = self.read.get(name).unwrap_or(&none);
+            let now =
+                convert::from_lua_traced(lua, &now, before, origins).map_err(|misfit| misfit.under(&format!("{}.{name}", self.name)))?;
+            if now != *before {
+                changes.push((name.clone(), Some(now)));
+            }
+        }
+        let mut new = Vec::new();
+        for pair in table.pairs::<Lv, Lv>() {
+            let (key, value) = pair.map_err(convert::unreadable)?;
+            let name = key.as_string().and_then(|name| name.to_str().ok());
+            let Some(name) = name else { return Err(Misfit::new("has a field without a name").under(self.name)) };
+            if !self.fields.contains_key(&*name) {
+                let value = convert::from_lua(lua, &value).map_err(|misfit| misfit.under(&format!("{}.{}", self.name, &*name)))?;
+                new.push((name.to_owned(), Some(value)));
+            }
+        }
+        new.sort_by(|a, b| a.0.cmp(&b.0));
+        changes.extend(new);
+        Ok(changes)
+    }
+
+    /// The fields as they were before the hook.
+    pub(super) fn into_fields(self) -> Object {
+        self.fields
+    }
+
+    /// A table that a script kept from an earlier call has nothing behind it any more.
+    fn check(&self, table: &Table) -> mlua::Result<()> {
+        if table.to_pointer() as usize == self.table {
+            return Ok(());
+        }
+        Err(mlua::Error::runtime("this table belongs to a hook call that has ended; keep the fields you need, not the table"))
+    }
+}
+
+fn is_table(value: &Value) -> bool {
+    value.is_array() || value.is_object()
+}
+
+fn is_scalar(value: &Value) -> bool {
+    !is_table(value) && !value.is_null()
+}

@@ -1,0 +1,120 @@
+//! What went wrong in a script: the full text for the log, one harmless sentence for the client.
+
+use crate::error::{Error, Kind};
+
+/// Why a hook call failed. All of it is a bug of the script.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// `HookError`, `HookTimeout` or `HookMemory`.
+    pub kind: Kind,
+    /// `script:line: what`, for the log.
+    pub text: String,
+}
+
+impl Failure {
+    /// The script `name` returned, made or left something that it must not.
+    pub(super) fn misuse(name: &str, problem: impl std::fmt::Display) -> Self {
+        Failure { kind: Kind::HookError, text: format!("{name}: {problem}") }
+    }
+
+    /// The script `name` was stopped by `error`.
+    pub(super) fn raised(name: &str, error: &mlua::Error) -> Self {
+        let text = described(error);
+        let text = if split_place(&text).is_some() { text } else { format!("{name}: {text}") };
+        Failure { kind: if is_memory(error) { Kind::HookMemory } else { Kind::HookError }, text }
+    }
+
+    /// The script used up its budget at `place`, whatever it made of the error.
+    pub(super) fn late(place: &str) -> Self {
+        Failure { kind: Kind::HookTimeout, text: format!("{place}: the hook used up its CPU budget") }
+    }
+
+    /// Whether the VM may have more of it in store: then nobody uses it again.
+    pub(super) fn spoils_vm(&self) -> bool {
+        self.kind != Kind::HookError
+    }
+
+    /// The error of the run. The client learns neither script nor line.
+    pub(super) fn into_error(self) -> Error {
+        let message = match self.kind {
+            Kind::HookTimeout => "a hook of this agent took too long",
+            Kind::HookMemory => "a hook of this agent needed too much memory",
+            _ => "a hook of this agent failed",
+        };
+        Error::new(self.kind, message).source(self.text)
+    }
+}
+
+/// `file:line: what`, without Lua's stack.
+pub(super) fn described(error: &mlua::Error) -> String {
+    match error {
+        mlua::Error::CallbackError { traceback, cause } => {
+            let inner = described(cause);
+            match place(traceback) {
+                Some(place) if !matches!(**cause, mlua::Error::CallbackError { .. }) => format!("{place}: {inner}"),
+                _ => inner,
+            }
+        }
+        mlua::Error::WithContext { cause, .. } => described(cause),
+        mlua::Error::RuntimeError(text) | mlua::Error::MemoryError(text) => without_stack(text).to_owned(),
+        mlua::Error::SyntaxError { message, .. } => message.clone(),
+        other => without_stack(&other.to_string()).to_owned(),
+    }
+}
+
+/// `file:line` and the rest of a message that begins so.
+pub(super) fn split_place(text: &str) -> Option<(&str, usize, &str)> {
+    let mut from = 0;
+    while let Some(colon) = text[from..].find(':').map(|place| place + from) {
+        let rest = &text[colon + 1..];
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        if let (Ok(line), Some(rest)) = (rest[..digits].parse(), rest[digits..].strip_prefix(':')) {
+            return (!text[..colon].contains('\n')).then_some((&text[..colon], line, rest.trim_start()));
+        }
+        from = colon + 1;
+    }
+    None
+}
+
+/// The innermost line of a stack that stands in a script.
+fn place(traceback: &str) -> Option<&str> {
+    traceback.lines().skip(1).map(str::trim).filter(|line| !["[", "std.", "__mlua"].iter().any(|inner| line.starts_with(inner))).find_map(
+        |line| {
+            let colon = line.find(':')?;
+            let digits = line[colon + 1..].bytes().take_while(u8::is_ascii_digit).count();
+            (digits > 0).then(|| &line[..colon + 1 + digits])
+        },
+    )
+}
+
+fn without_stack(text: &str) -> &str {
+    text.split("\nstack traceback:").next().unwrap_or(text).trim_end()
+}
+
+fn is_memory(error: &mlua::Error) -> bool {
+    match error {
+        mlua::Error::MemoryError(_) => true,
+        mlua::Error::CallbackError { cause, .. } | mlua::Error::WithContext { cause, .. } => is_memory(cause),
+        mlua::Error::RuntimeError(text) => without_stack(text).ends_with("not enough memory"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_reads_nothing_of_the_script() {
+        let error = Failure::misuse("scripts/secret.lua", "boom").into_error();
+        assert_eq!(error.message, "a hook of this agent failed");
+        assert_eq!(error.chain(), "a hook of this agent failed: scripts/secret.lua: boom");
+    }
+
+    #[test]
+    fn a_place_is_split_from_its_message() {
+        assert_eq!(split_place("scripts/x.lua:12: at 10:30: boom"), Some(("scripts/x.lua", 12, "at 10:30: boom")));
+        assert_eq!(split_place("C: drive:7: boom"), Some(("C: drive", 7, "boom")));
+        assert_eq!(split_place("no place"), None);
+    }
+}

@@ -1,0 +1,210 @@
+//! The CPU budget of a hook call: what Luau's interrupt asks at every loop and call of a script.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use mlua::{Lua, Thread, VmState};
+use rustix::time::{ClockId, clock_gettime};
+
+/// How long a script runs before the other tasks of its thread have a turn.
+const SLICE: Duration = Duration::from_millis(1);
+
+/// No limit, and no need to look at a clock.
+const NEVER: u64 = u64::MAX;
+
+/// Counts the CPU time of one hook call at a time. Time that the hook waits, or that other programs have the core, is not counted.
+/// All times are nanoseconds.
+pub(super) struct Meter {
+    /// Zero of the wall clock.
+    base: Instant,
+    /// When, on the wall clock, the interrupt next asks the dearer clock of the thread's CPU time.
+    look_at: AtomicU64,
+    /// The thread's CPU time at which the budget is used up.
+    ends_at: AtomicU64,
+    /// The budget that is left while the call is not being polled.
+    left: AtomicU64,
+    /// Set for good when the budget is used up: a script that catches the error gets it again at its next step.
+    overdue: AtomicBool,
+    /// Where in a script that was, as `script:line`.
+    place: Mutex<Option<String>>,
+    /// The Lua thread that may yield between slices; 0 for none. Inside a script's own coroutine a yield would look like a result.
+    top: AtomicUsize,
+}
+
+impl Meter {
+    pub(super) fn new() -> Self {
+        Meter {
+            base: Instant::now(),
+            look_at: AtomicU64::new(NEVER),
+            ends_at: AtomicU64::new(NEVER),
+            left: AtomicU64::new(NEVER),
+            overdue: AtomicBool::new(false),
+            place: Mutex::new(None),
+            top: AtomicUsize::new(0),
+        }
+    }
+
+    /// Begins a call that may use `budget`.
+    pub(super) fn start(&self, budget: Duration) {
+        self.left.store(nanos(budget), Relaxed);
+        self.overdue.store(false, Relaxed);
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Whether the call used up its budget, whatever the script made of the error.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.overdue.load(Relaxed)
+    }
+
+    /// `script:line` at which the budget was used up.
+    pub(super) fn place(&self) -> Option<String> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Runs `f` on the budget, in one go. For loading, where nobody else waits for the thread.
+    pub(super) fn block<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _slice = self.slice();
+        f()
+    }
+
+    /// Runs a Lua thread to its end on the budget, in slices.
+    pub(super) async fn drive<F: Future>(&self, thread: &Thread, future: F) -> F::Output {
+        let mut future = pin!(future);
+        let top = thread.state() as usize;
+        poll_fn(|cx| {
+            self.top.store(top, Relaxed);
+            let _slice = self.slice();
+            future.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Runs `f`, work of the gateway's own inside a call, without counting it.
+    pub(super) fn free<R>(&self, f: impl FnOnce() -> R) -> R {
+        let before = cpu_now();
+        let result = f();
+        let spent = cpu_now().saturating_sub(before);
+        let ends_at = self.ends_at.load(Relaxed);
+        self.ends_at.store(ends_at.saturating_add(spent), Relaxed);
+        result
+    }
+
+    /// What the VM calls at loops and function calls. Fails, every time, once the budget is used up.
+    pub(super) fn interrupt(&self, lua: &Lua) -> mlua::Result<VmState> {
+        if self.is_overdue() {
+            return Err(mlua::Error::external(Overdue));
+        }
+        let now = self.wall_now();
+        if now < self.look_at.load(Relaxed) {
+            return Ok(VmState::Continue);
+        }
+        let left = self.ends_at.load(Relaxed).saturating_sub(cpu_now());
+        if left == 0 {
+            self.overdue.store(true, Relaxed);
+            *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place(lua);
+            return Err(mlua::Error::external(Overdue));
+        }
+        self.look_at.store(now.saturating_add(left.min(nanos(SLICE))), Relaxed);
+        if lua.state() as usize == self.top.load(Relaxed) { Ok(VmState::Yield) } else { Ok(VmState::Continue) }
+    }
+
+    fn slice(&self) -> Slice<'_> {
+        let left = self.left.load(Relaxed);
+        self.look_at.store(self.wall_now().saturating_add(left.min(nanos(SLICE))), Relaxed);
+        self.ends_at.store(cpu_now().saturating_add(left), Relaxed);
+        Slice(self)
+    }
+
+    fn wall_now(&self) -> u64 {
+        nanos(self.base.elapsed())
+    }
+}
+
+/// One stretch of a call on a thread: from one poll to its return, or to its panic.
+struct Slice<'a>(&'a Meter);
+
+impl Drop for Slice<'_> {
+    fn drop(&mut self) {
+        let meter = self.0;
+        meter.left.store(meter.ends_at.load(Relaxed).saturating_sub(cpu_now()), Relaxed);
+        meter.look_at.store(NEVER, Relaxed);
+        meter.ends_at.store(NEVER, Relaxed);
+        meter.top.store(0, Relaxed);
+    }
+}
+
+/// The error that ends a script at its deadline.
+#[derive(Debug)]
+struct Overdue;
+
+impl std::fmt::Display for Overdue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the hook used up its CPU budget")
+    }
+}
+
+impl std::error::Error for Overdue {}
+
+/// The innermost line of a script that is running; builtins and `std.*` have none that helps.
+fn place(lua: &Lua) -> Option<String> {
+    (0..16).find_map(|level| {
+        lua.inspect_stack(level, |frame| {
+            let name = frame.source().short_src?.into_owned();
+            let line = frame.current_line()?;
+            (!name.starts_with("std.")).then(|| format!("{name}:{line}"))
+        })?
+    })
+}
+
+/// CPU time of the calling thread.
+pub(super) fn cpu_now() -> u64 {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    u64::try_from(now.tv_sec).unwrap_or(0).saturating_mul(1_000_000_000) + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(NEVER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_overdue_for_good_once_its_budget_is_used_up() {
+        let (meter, lua) = (Meter::new(), Lua::new());
+        meter.start(Duration::from_millis(5));
+        let started = Instant::now();
+        meter.block(|| {
+            while meter.interrupt(&lua).is_ok() {
+                assert!(started.elapsed() < Duration::from_secs(10), "the budget never ended");
+            }
+            assert!(meter.interrupt(&lua).is_err());
+        });
+        assert!(meter.is_overdue());
+        meter.start(Duration::from_millis(5));
+        assert!(!meter.is_overdue());
+    }
+
+    #[test]
+    fn work_of_the_gateway_is_not_counted() {
+        let (meter, lua) = (Meter::new(), Lua::new());
+        meter.start(Duration::from_millis(20));
+        meter.block(|| {
+            meter.free(|| {
+                let from = cpu_now();
+                while cpu_now() - from < nanos(Duration::from_millis(40)) {}
+            });
+            assert!(meter.interrupt(&lua).is_ok());
+        });
+    }
+
+    #[test]
+    fn nothing_is_limited_between_calls() {
+        let (meter, lua) = (Meter::new(), Lua::new());
+        assert!(matches!(meter.interrupt(&lua), Ok(VmState::Continue)));
+    }
+}
