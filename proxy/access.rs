@@ -1,0 +1,220 @@
+//! Who is asking, and what they may use.
+
+use std::sync::Arc;
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use http::HeaderMap;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::config::document::{Anonymous as Rights, Auth};
+use crate::error::{Error, Kind, Result};
+
+/// The keys of a snapshot, hashed.
+#[derive(Debug, Default)]
+pub struct Access {
+    keys: Vec<Entry>,
+    anonymous: Caller,
+}
+
+#[derive(Debug)]
+struct Entry {
+    hash: [u8; 32],
+    disabled: bool,
+    caller: Caller,
+}
+
+/// Who is asking: a key, or anybody while there are none.
+#[derive(Debug, Clone, Default)]
+pub struct Caller(Option<Arc<Grant>>);
+
+#[derive(Debug)]
+struct Grant {
+    id: Option<String>,
+    models: Option<GlobSet>,
+    admin: bool,
+}
+
+impl Access {
+    /// Reads the keys. `Err` names the key of the document at fault.
+    pub fn build(auth: &Auth) -> Result<Access, (String, String)> {
+        let mut keys = Vec::new();
+        for (i, key) in auth.keys.iter().enumerate() {
+            let hash = match (&key.key, &key.key_sha256) {
+                (Some(plain), _) => Some(sha256(plain.expose())),
+                (None, Some(hash)) => hex(hash),
+                (None, None) => None,
+            };
+            let hash =
+                hash.ok_or_else(|| (format!("auth.keys[{i}]"), "needs a `key`, or a `key_sha256` of 64 hexadecimal digits".to_owned()))?;
+            let caller = grant(Some(key.id.clone()), &key.rights).map_err(|e| (format!("auth.keys[{i}].models"), e))?;
+            keys.push(Entry { hash, disabled: key.disabled, caller });
+        }
+        let anonymous = match &auth.anonymous {
+            Some(rights) => grant(None, rights).map_err(|e| ("auth.anonymous.models".to_owned(), e))?,
+            None => Caller::default(),
+        };
+        Ok(Access { keys, anonymous })
+    }
+
+    /// Whether callers need a key.
+    pub fn has_keys(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// Finds the caller by `Authorization: Bearer`, or by `x-api-key`. 401 without a key, or with one that does not count.
+    pub fn check(&self, headers: &HeaderMap) -> Result<Caller> {
+        if self.keys.is_empty() {
+            return Ok(self.anonymous.clone());
+        }
+        let hash = sha256(presented(headers)?);
+        // All keys are compared, so that the time tells nothing of which one was near.
+        let mut found = None;
+        for entry in &self.keys {
+            if bool::from(entry.hash.ct_eq(&hash)) {
+                found = Some(entry);
+            }
+        }
+        match found {
+            Some(entry) if !entry.disabled => Ok(entry.caller.clone()),
+            _ => Err(invalid()),
+        }
+    }
+}
+
+impl Caller {
+    /// The key's id; `None` for anybody.
+    pub fn key_id(&self) -> Option<&str> {
+        self.0.as_ref()?.id.as_deref()
+    }
+
+    /// What separates this caller's state from other callers'.
+    pub fn scope(&self) -> &str {
+        self.key_id().unwrap_or_default()
+    }
+
+    /// Whether the caller may use the management endpoints by its key.
+    pub fn is_admin(&self) -> bool {
+        self.0.as_ref().is_some_and(|grant| grant.admin)
+    }
+
+    /// Whether the caller may use everything that an upstream offers.
+    pub fn is_unrestricted(&self) -> bool {
+        self.0.as_ref().is_none_or(|grant| grant.models.is_none())
+    }
+
+    /// Whether the caller may use `model`, whose own list of key ids is `allow`.
+    pub fn may_use(&self, model: &str, allow: Option<&[String]>) -> bool {
+        let granted = self.0.as_ref().and_then(|grant| grant.models.as_ref()).is_none_or(|models| models.is_match(model));
+        granted && allow.is_none_or(|ids| self.key_id().is_some_and(|id| ids.iter().any(|allowed| allowed == id)))
+    }
+
+    /// 403 when the caller may not use `model`.
+    pub fn require(&self, model: &str, allow: Option<&[String]>) -> Result<()> {
+        if self.may_use(model, allow) {
+            return Ok(());
+        }
+        Err(Error::new(Kind::ModelForbidden, format!("This key does not have access to model '{model}'.")).param("model"))
+    }
+}
+
+fn grant(id: Option<String>, rights: &Rights) -> Result<Caller, String> {
+    let models = match &rights.models {
+        Some(patterns) if !patterns.iter().any(|pattern| pattern == "*") => {
+            let mut set = GlobSetBuilder::new();
+            for pattern in patterns {
+                set.add(Glob::new(pattern).map_err(|e| e.to_string())?);
+            }
+            Some(set.build().map_err(|e| e.to_string())?)
+        }
+        _ => None,
+    };
+    Ok(Caller(Some(Arc::new(Grant { id, models, admin: rights.admin }))))
+}
+
+/// The key that the request carries.
+fn presented(headers: &HeaderMap) -> Result<&str> {
+    let mut authorizations = headers.get_all(http::header::AUTHORIZATION).iter();
+    match (authorizations.next(), authorizations.next()) {
+        (Some(value), None) => {
+            let text = value.to_str().map_err(|_| invalid())?;
+            let (scheme, key) = text.split_once(' ').ok_or_else(invalid)?;
+            if scheme.eq_ignore_ascii_case("bearer") { Ok(key.trim()) } else { Err(invalid()) }
+        }
+        (Some(_), Some(_)) => Err(invalid()),
+        (None, _) => match headers.get("x-api-key") {
+            Some(value) => value.to_str().map_err(|_| invalid()),
+            None => Err(Error::new(Kind::NoKey, "You did not provide an API key: send it as 'Authorization: Bearer KEY'.")),
+        },
+    }
+}
+
+fn invalid() -> Error {
+    Error::new(Kind::InvalidKey, "Incorrect API key provided.")
+}
+
+fn sha256(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+fn hex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * i..2 * i + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::document::Key;
+
+    fn key(id: &str, key: &str, models: &[&str]) -> Key {
+        let models = Some(models.iter().map(|model| (*model).to_owned()).collect());
+        Key { id: id.into(), key: Some(key.into()), key_sha256: None, disabled: false, rights: Rights { models, ..Rights::default() } }
+    }
+
+    fn check(access: &Access, headers: &[(&'static str, &str)]) -> Result<Option<String>, Kind> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        access.check(&map).map(|caller| caller.key_id().map(str::to_owned)).map_err(|error| error.kind)
+    }
+
+    #[test]
+    fn a_key_is_known_by_either_header() {
+        let hashed = Key {
+            key: None,
+            key_sha256: Some("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".into()),
+            ..key("h", "", &["*"])
+        };
+        let disabled = Key { disabled: true, ..key("off", "no", &["*"]) };
+        let auth = Auth { keys: vec![key("a", "secret", &["*"]), hashed, disabled], anonymous: None };
+        let access = Access::build(&auth).unwrap();
+        let id = |id: &str| Ok(Some(id.to_owned()));
+        assert_eq!(check(&access, &[("authorization", "bearer secret")]), id("a"));
+        assert_eq!(check(&access, &[("x-api-key", "abc")]), id("h"));
+        assert_eq!(check(&access, &[]), Err(Kind::NoKey));
+        for bad in ["Bearer wrong", "Basic secret", "Bearer no", "secret"] {
+            assert_eq!(check(&access, &[("authorization", bad)]), Err(Kind::InvalidKey), "{bad}");
+        }
+        let twice = [("authorization", "Bearer secret"), ("authorization", "Bearer secret")];
+        assert_eq!(check(&access, &twice), Err(Kind::InvalidKey));
+    }
+
+    #[test]
+    fn both_lists_must_agree() {
+        let access = Access::build(&Auth { keys: vec![key("a", "k", &["team/*", "gpt"])], anonymous: None }).unwrap();
+        let caller = &access.keys[0].caller;
+        assert!(caller.may_use("team/writer", None) && caller.may_use("gpt", None));
+        assert!(!caller.may_use("other", None) && !caller.is_unrestricted());
+        assert!(caller.may_use("gpt", Some(&["a".into()])));
+        assert!(!caller.may_use("gpt", Some(&["b".into()])));
+        assert!(Caller::default().may_use("anything", None) && !Caller::default().may_use("x", Some(&["a".into()])));
+    }
+}

@@ -1,0 +1,89 @@
+//! An agent, resolved: something that turns a request into a reply over hops, for clients a model like any other.
+
+pub mod declared;
+pub mod ledger;
+pub mod run;
+pub mod tool_calls;
+pub mod turns;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::chat::Object;
+use crate::config::{AgentKind, ClientTools, Policies};
+use crate::error::{Error, Kind, Result};
+use crate::hooks::Hooks;
+use crate::tools::Tools;
+use crate::upstream::Upstream;
+use run::Run;
+
+/// Every agent of a snapshot, by name.
+pub type Directory = HashMap<String, Arc<Agent>>;
+
+/// One agent of a snapshot.
+pub struct Agent {
+    /// The name that clients use as the model.
+    pub name: String,
+    /// How it is defined.
+    pub kind: AgentKind,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Where its model is.
+    pub upstream: Arc<Upstream>,
+    /// Its model's name there.
+    pub model: String,
+    /// The system message that every model call begins with.
+    pub instructions: Option<String>,
+    /// Fields of each model call unless the client sets them.
+    pub parameters: Object,
+    /// Its scripts.
+    pub hooks: Arc<Hooks>,
+    /// The paths of its scripts, for listings.
+    pub scripts: Vec<String>,
+    /// Its tools.
+    pub tools: Tools,
+    /// The limits of its runs.
+    pub policies: Policies,
+    /// What becomes of the tools that a client brings.
+    pub client_tools: ClientTools,
+    /// The ids of the keys that may use it; `None` is every key.
+    pub allow: Option<Vec<String>>,
+}
+
+impl Agent {
+    /// Why the agent cannot run now, in words for the operator; empty when it can.
+    pub fn degraded(&self) -> Vec<String> {
+        match self.kind {
+            AgentKind::Sdk => vec!["this build of moongate does not run Python agents".to_owned()],
+            AgentKind::Declarative => self.tools.degraded(),
+        }
+    }
+
+    /// 503 `agent_unavailable` while something that the agent needs is down.
+    pub fn check_available(&self) -> Result<()> {
+        let reasons = self.degraded();
+        if reasons.is_empty() {
+            return Ok(());
+        }
+        let error = Error::new(Kind::AgentUnavailable, format!("The agent '{}' is not available now.", self.name));
+        Err(error.source(reasons.join("; ")))
+    }
+
+    /// Works on one request until the reply is complete, within the agent's `timeout`. The reply leaves through the run's events;
+    /// what a failed run had already called is not to be called again by a client's retry.
+    pub async fn drive(&self, run: &mut Run) -> Result<()> {
+        let outcome = tokio::time::timeout(self.policies.timeout, declared::drive(run)).await;
+        let outcome = outcome.unwrap_or_else(|_| {
+            let seconds = self.policies.timeout.as_secs_f64();
+            Err(Error::new(Kind::RunTimeout, format!("The agent did not finish within {seconds} s.")))
+        });
+        outcome.map_err(|mut error| {
+            let passing =
+                matches!(error.kind, Kind::UpstreamUnreachable | Kind::UpstreamRateLimited | Kind::UpstreamError | Kind::UpstreamEmpty);
+            if run.ledger.totals().tool_calls > 0 || !passing {
+                error.should_retry = Some(false);
+            }
+            error
+        })
+    }
+}

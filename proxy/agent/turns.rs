@@ -1,0 +1,158 @@
+//! Turns in which a model asked for the gateway's and the client's tools at once: our half is kept until the client's results come.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lru::LruCache;
+use tokio::time::Instant;
+
+use crate::chat::{Message, ToolCall};
+
+/// How long our half of a turn is kept.
+const KEPT_FOR: Duration = Duration::from_secs(3600);
+
+/// How much is kept, in bytes; beyond it the oldest turns go.
+const MAX_BYTES: usize = 64 << 20;
+
+/// Our halves of turns, by the caller's key and the id of a client's call.
+#[derive(Debug, Default)]
+pub struct Turns(Mutex<Shelf>);
+
+#[derive(Debug)]
+struct Shelf {
+    kept: LruCache<(String, String), Kept>,
+    bytes: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Kept {
+    at: Instant,
+    bytes: usize,
+    ours: Arc<Half>,
+}
+
+/// The gateway's calls of one turn and what came of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Half {
+    /// All calls of the turn, the client's too, as the model asked for them.
+    pub calls: Vec<ToolCall>,
+    /// The results of ours, one `tool` message for each.
+    pub results: Vec<Message>,
+}
+
+impl Default for Shelf {
+    fn default() -> Self {
+        Shelf { kept: LruCache::unbounded(), bytes: 0 }
+    }
+}
+
+impl Shelf {
+    fn put(&mut self, key: (String, String), kept: Kept) {
+        self.bytes += kept.bytes;
+        if let Some(replaced) = self.kept.put(key, kept) {
+            self.bytes -= replaced.bytes;
+        }
+        // The oldest go when there is too much, and when their time is over.
+        while self.kept.peek_lru().is_some_and(|(_, oldest)| self.bytes > MAX_BYTES || oldest.at.elapsed() >= KEPT_FOR) {
+            self.bytes -= self.kept.pop_lru().map_or(0, |(_, oldest)| oldest.bytes);
+        }
+    }
+}
+
+impl Half {
+    /// About how much memory it takes.
+    fn size(&self) -> usize {
+        let calls = self.calls.iter().map(|call| call.arguments.len() + call.name.len());
+        calls.chain(self.results.iter().map(|result| result.words().len())).map(|bytes| bytes + 200).sum()
+    }
+}
+
+impl Turns {
+    /// Keeps our half of a turn for the request that brings the results of `theirs`.
+    pub fn keep(&self, caller: &str, theirs: &[ToolCall], ours: Half) {
+        let kept = Kept { at: Instant::now(), bytes: ours.size(), ours: Arc::new(ours) };
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for call in theirs {
+            shelf.put((caller.to_owned(), call.id.clone()), kept.clone());
+        }
+    }
+
+    /// The conversation with our halves put back where they belong. What is no longer known is left as the client sent it.
+    pub fn restore(&self, caller: &str, messages: Vec<Message>) -> Vec<Message> {
+        let mut restored = Vec::with_capacity(messages.len());
+        for mut message in messages {
+            let half = self.find(caller, &message);
+            if let Some(half) = &half {
+                message.0.insert("tool_calls".into(), half.calls.iter().map(ToolCall::to_value).collect());
+            }
+            restored.push(message);
+            restored.extend(half.into_iter().flat_map(|half| half.results.clone()));
+        }
+        restored
+    }
+
+    fn find(&self, caller: &str, message: &Message) -> Option<Arc<Half>> {
+        let calls = message.0.get("tool_calls")?.as_array()?;
+        let shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = calls.iter().find_map(|call| {
+            let id = call.get("id")?.as_str()?.to_owned();
+            shelf.kept.peek(&(caller.to_owned(), id)).cloned()
+        })?;
+        (kept.at.elapsed() < KEPT_FOR).then_some(kept.ours)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(id: &str) -> ToolCall {
+        ToolCall { id: id.into(), name: "f".into(), arguments: "{}".into() }
+    }
+
+    fn conversation() -> Vec<Message> {
+        vec![Message::text("user", "hi"), Message::asking("", &[call("theirs")]), Message::tool("theirs", "1")]
+    }
+
+    fn kept() -> Turns {
+        let turns = Turns::default();
+        turns.keep("key", &[call("theirs")], Half { calls: vec![call("ours"), call("theirs")], results: vec![Message::tool("ours", "2")] });
+        turns
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn our_half_returns_to_its_place() {
+        let restored = kept().restore("key", conversation());
+        assert_eq!(
+            restored,
+            [
+                Message::text("user", "hi"),
+                Message::asking("", &[call("ours"), call("theirs")]),
+                Message::tool("ours", "2"),
+                Message::tool("theirs", "1"),
+            ]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_caller_sees_nothing_and_an_hour_is_the_end() {
+        let turns = kept();
+        assert_eq!(turns.restore("other", conversation()), conversation());
+        tokio::time::advance(KEPT_FOR).await;
+        assert_eq!(turns.restore("key", conversation()), conversation());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_kept_is_bounded() {
+        let turns = Turns::default();
+        let large = || Half { calls: vec![call("ours")], results: vec![Message::tool("ours", "x".repeat(MAX_BYTES / 2))] };
+        for id in ["a", "b", "c"] {
+            turns.keep("key", &[call(id)], large());
+        }
+        let found = |id: &str| turns.find("key", &Message::asking("", &[call(id)])).is_some();
+        assert!(!found("a") && !found("b") && found("c"));
+        tokio::time::advance(KEPT_FOR).await;
+        turns.keep("key", &[call("d")], Half { calls: vec![], results: vec![] });
+        assert_eq!(turns.0.lock().unwrap().kept.len(), 1);
+    }
+}

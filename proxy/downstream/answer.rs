@@ -1,0 +1,151 @@
+//! A run's reply on its way to the client: streamed as it comes, or folded up into one answer.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{StatusCode, header};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use tokio::sync::mpsc::Receiver;
+use tokio::time::MissedTickBehavior;
+
+use super::{Answer, Extra};
+use crate::agent::Agent;
+use crate::agent::run::Run;
+use crate::chat::wire::Envelope;
+use crate::chat::{Delta, Reply, sse};
+use crate::error::{Error, Kind, Result};
+
+/// How long a stream may be silent before a comment shows that it lives.
+const PING_EVERY: Duration = Duration::from_secs(15);
+
+/// Drives the run and sends its reply. A failure is told to the client in every case: with its status while nothing was sent,
+/// by an error event after that. The returned error is for the log. A client that leaves drops the run at once.
+pub async fn stream(
+    session: &mut Session,
+    extra: &Extra,
+    agent: &Agent,
+    mut run: Run,
+    pieces: Receiver<Delta>,
+    streamed: bool,
+) -> Result<()> {
+    let mut writer =
+        Writer { envelope: run.envelope.clone(), extra, started: Instant::now(), reply: Reply::default(), streamed, head_sent: false };
+    let outcome = writer.follow(session, agent, &mut run, pieces).await;
+    let usage = run.usage();
+    drop(run);
+    match outcome {
+        Ok(()) => writer.end(session, usage).await,
+        Err(error) if error.kind == Kind::ClientGone => {
+            session.set_keepalive(None);
+            Err(error)
+        }
+        Err(error) => {
+            writer.fail(session, &error).await?;
+            Err(error)
+        }
+    }
+}
+
+struct Writer<'a> {
+    envelope: Envelope,
+    extra: &'a Extra,
+    started: Instant,
+    reply: Reply,
+    streamed: bool,
+    head_sent: bool,
+}
+
+impl Writer<'_> {
+    /// The one place where a run, its pieces, the client's leaving and the clock meet.
+    async fn follow(&mut self, session: &mut Session, agent: &Agent, run: &mut Run, mut pieces: Receiver<Delta>) -> Result<()> {
+        let mut driving = std::pin::pin!(agent.drive(run));
+        let mut pings = tokio::time::interval_at(tokio::time::Instant::now() + PING_EVERY, PING_EVERY);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                Some(piece) = pieces.recv() => {
+                    pings.reset();
+                    self.forward(session, piece, &mut pieces).await?;
+                }
+                outcome = &mut driving => {
+                    while let Ok(piece) = pieces.try_recv() {
+                        self.forward(session, piece, &mut pieces).await?;
+                    }
+                    return outcome;
+                }
+                left = session.as_downstream_mut().read_body_or_idle(true) => {
+                    if let Err(error) = left {
+                        return Err(Error::new(Kind::ClientGone, "The client left.").source(error));
+                    }
+                }
+                _ = pings.tick(), if self.streamed => self.write(session, Bytes::from_static(sse::PING)).await?,
+            }
+        }
+    }
+
+    /// Sends a piece, and with it those that wait behind it.
+    async fn forward(&mut self, session: &mut Session, piece: Delta, pieces: &mut Receiver<Delta>) -> Result<()> {
+        if !self.streamed {
+            self.reply.push(&piece);
+            return Ok(());
+        }
+        let mut bytes = sse::encode(&self.envelope.piece(&piece));
+        while let Ok(next) = pieces.try_recv() {
+            bytes.extend(sse::encode(&self.envelope.piece(&next)));
+        }
+        self.write(session, bytes.into()).await
+    }
+
+    async fn end(mut self, session: &mut Session, usage: crate::chat::Usage) -> Result<()> {
+        if !self.streamed {
+            self.reply.usage = usage;
+            let answer = Answer::json(&self.envelope.completion(&self.reply));
+            let timing = format!("run;dur={:.1}", self.started.elapsed().as_secs_f64() * 1000.0);
+            return answer.header("server-timing", &timing).send(session, self.extra).await.map_err(lost);
+        }
+        let mut bytes = Vec::new();
+        if self.envelope.include_usage {
+            bytes = sse::encode(&self.envelope.usage(&usage));
+        }
+        bytes.extend_from_slice(sse::DONE);
+        self.write(session, bytes.into()).await?;
+        session.write_response_body(None, true).await.map_err(lost)
+    }
+
+    async fn fail(&mut self, session: &mut Session, error: &Error) -> Result<()> {
+        if !self.head_sent {
+            return Answer::error(error).send(session, self.extra).await.map_err(lost);
+        }
+        // No `[DONE]`: clients read an error, and none takes the part for the whole.
+        session.set_keepalive(None);
+        self.write(session, sse::encode(&error.body()).into()).await?;
+        session.write_response_body(None, true).await.map_err(lost)
+    }
+
+    async fn write(&mut self, session: &mut Session, bytes: Bytes) -> Result<()> {
+        if !self.head_sent {
+            self.head_sent = true;
+            session.write_response_header(Box::new(self.head().map_err(lost)?), false).await.map_err(lost)?;
+            let opening = sse::encode(&self.envelope.opening(0));
+            session.write_response_body(Some(opening.into()), false).await.map_err(lost)?;
+        }
+        session.write_response_body(Some(bytes), false).await.map_err(lost)
+    }
+
+    fn head(&self) -> pingora::Result<ResponseHeader> {
+        let mut head = ResponseHeader::build(StatusCode::OK, Some(8))?;
+        head.insert_header(header::CONTENT_TYPE, "text/event-stream")?;
+        head.insert_header(header::CACHE_CONTROL, "no-cache")?;
+        head.insert_header("x-accel-buffering", "no")?;
+        head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+        head.insert_header("server-timing", format!("first;dur={:.1}", self.started.elapsed().as_secs_f64() * 1000.0))?;
+        self.extra.apply(&mut head)?;
+        Ok(head)
+    }
+}
+
+fn lost(error: Box<pingora::Error>) -> Error {
+    Error::new(Kind::ClientGone, "The client left.").source(error)
+}

@@ -1,0 +1,223 @@
+//! Plain traffic: what Pingora needs to pass a request on, and what becomes of it when the upstream fails.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, StatusCode, Uri, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::{FailToProxy, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{ErrorSource, ErrorType};
+
+use super::context::{Context, answer_begun};
+use crate::chat::peek::Peek;
+use crate::downstream::{Answer, body, is_credential};
+use crate::error::{Error, Kind};
+use crate::upstream::Upstream;
+
+/// Where a request is passed on to.
+pub struct Forward {
+    upstream: Arc<Upstream>,
+    /// The body, where we read it; else Pingora streams it.
+    body: Option<Bytes>,
+    /// How much of a streamed body has passed, in bytes.
+    passed: usize,
+    /// The position of the address that was tried first, and how many were tried in vain.
+    first: usize,
+    attempt: usize,
+}
+
+/// What the client shows to us alone, and headers about the way its request came: neither concerns anybody behind the gateway.
+fn is_private(name: &HeaderName) -> bool {
+    is_credential(name) || matches!(name.as_str(), "forwarded" | "x-real-ip") || name.as_str().starts_with("x-forwarded-")
+}
+
+impl Forward {
+    /// A request of which we look at no byte.
+    pub fn untouched(upstream: Arc<Upstream>) -> Forward {
+        Forward { first: upstream.peers().first(), upstream, body: None, passed: 0, attempt: 0 }
+    }
+
+    /// The upstream's name, for the record.
+    pub fn upstream_name(&self) -> &str {
+        &self.upstream.name
+    }
+}
+
+impl Context {
+    /// Passes a request on whose body we read, its `model` replaced where the route says so.
+    pub(super) fn forward(&mut self, upstream: Arc<Upstream>, body: Bytes, peek: &Peek, rename: Option<String>) {
+        let body = match rename {
+            Some(model) => peek.replace_model(&body, &model).into(),
+            None => body,
+        };
+        self.forward = Some(Forward { first: upstream.peers().first(), upstream, body: Some(body), passed: 0, attempt: 0 });
+    }
+
+    /// Where the next attempt connects. An upgraded connection may be silent for as long as it likes.
+    pub(super) async fn peer(&self, upgrade: bool) -> pingora::Result<Box<HttpPeer>> {
+        let forward = self.target()?;
+        let peer = forward.upstream.peers().pick(forward.first + forward.attempt).await;
+        let mut peer = peer.map_err(|e| pingora::Error::because(ErrorType::ConnectNoRoute, "resolving the upstream", e).into_up())?;
+        if upgrade {
+            peer.options.read_timeout = None;
+        }
+        Ok(peer)
+    }
+
+    /// The request's head as the upstream gets it: its path, its host, our credentials in the place of the client's.
+    pub(super) fn authorize(&self, head: &mut RequestHeader) -> pingora::Result<()> {
+        let Forward { upstream, body, .. } = self.target()?;
+        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+        let mapped = upstream.path(path);
+        if mapped != path {
+            let uri = Uri::try_from(mapped).map_err(|e| pingora::Error::because(ErrorType::InternalError, "mapping the path", e))?;
+            head.set_uri(uri);
+        }
+        let client = head.headers.get(header::AUTHORIZATION).filter(|_| upstream.settings.forward_authorization).cloned();
+        let ours_alone: Vec<HeaderName> = head.headers.keys().filter(|name| is_private(name)).cloned().collect();
+        for name in ours_alone {
+            head.remove_header(&name);
+        }
+        if let Some(value) = client.as_ref().or(upstream.authorization()) {
+            head.insert_header(header::AUTHORIZATION, value)?;
+        }
+        head.insert_header(header::HOST, upstream.authority())?;
+        head.insert_header("x-request-id", &self.extra.request_id)?;
+        if let Some(body) = body {
+            for name in [header::TRANSFER_ENCODING, header::EXPECT] {
+                if head.headers.contains_key(&name) {
+                    head.remove_header(&name);
+                }
+            }
+            head.insert_header(header::CONTENT_LENGTH, body.len())?;
+        }
+        Ok(())
+    }
+
+    /// Pingora passes the body on. Where we have read it, its last piece becomes the whole, and all before it nothing.
+    /// Where not, it is counted, so that a chunked one keeps to the limit, too.
+    pub(super) fn put_body(&mut self, piece: &mut Option<Bytes>, end: bool) -> pingora::Result<()> {
+        let limit = self.snapshot.document.server.limits.max_body_bytes;
+        let Some(forward) = &mut self.forward else { return Ok(()) };
+        let Some(whole) = &forward.body else {
+            forward.passed += piece.as_ref().map_or(0, Bytes::len);
+            return if forward.passed <= limit { Ok(()) } else { Err(refused(body::too_large(limit))) };
+        };
+        if end {
+            // A clone, for a retry comes here again.
+            *piece = Some(whole.clone());
+        } else if let Some(more) = piece {
+            body::check_blank(more).map_err(refused)?;
+            more.clear();
+        }
+        Ok(())
+    }
+
+    /// A connection could not be made, nothing was sent: the next address, or once more, as `retries` says.
+    pub(super) fn connect_again(&mut self, mut error: Box<pingora::Error>) -> Box<pingora::Error> {
+        if let Some(forward) = &mut self.forward {
+            forward.attempt += 1;
+            let peers = forward.upstream.peers();
+            error.set_retry(forward.attempt < peers.count() + forward.upstream.settings.retries);
+        }
+        error
+    }
+
+    pub(super) fn connected(&self) {
+        if let Some(forward) = &self.forward {
+            forward.upstream.peers().prefer(forward.first + forward.attempt);
+        }
+    }
+
+    /// The upstream failed. While nothing was sent the client gets a real error; after that its connection is cut, so that it sees it.
+    pub(super) async fn failed(&mut self, session: &mut Session, error: &pingora::Error) -> FailToProxy {
+        use ErrorType::{ConnectTimedout, ConnectionClosed, HTTPStatus, ReadError, ReadTimedout, WriteError, WriteTimedout};
+        let (kind, message) = match (error.esource(), error.etype()) {
+            (ErrorSource::Downstream, HTTPStatus(413)) => (Kind::TooLarge, "The request body is too large."),
+            (ErrorSource::Downstream, HTTPStatus(_)) => {
+                (Kind::MalformedJson, "Something stands behind the JSON object of the request body.")
+            }
+            (ErrorSource::Downstream, ReadTimedout) => (Kind::RequestTimeout, "The request body did not arrive in time."),
+            (ErrorSource::Downstream, ConnectionClosed | ReadError | WriteError | WriteTimedout) => (Kind::ClientGone, "The client left."),
+            (ErrorSource::Downstream, _) => (Kind::BadRequest, "The request is not framed as HTTP wants it."),
+            (ErrorSource::Upstream, ConnectTimedout | ReadTimedout | WriteTimedout) => {
+                (Kind::UpstreamTimeout, "The upstream did not answer in time.")
+            }
+            (ErrorSource::Upstream, kind) if is_connecting(kind) => (Kind::UpstreamUnreachable, "The upstream could not be reached."),
+            (ErrorSource::Upstream, _) => (Kind::UpstreamError, "The upstream broke off the connection."),
+            _ => (Kind::Internal, "The gateway failed."),
+        };
+        let begun = answer_begun(session).is_some();
+        let failure = Error::new(kind, message).source(error.to_string());
+        let code = failure.http_status();
+        if !begun && kind != Kind::ClientGone {
+            // A client that left in the meantime has no use for the answer.
+            let _ = Answer::error(&failure).send(session, &self.extra).await;
+        }
+        if !self.is_noted() {
+            self.note(failure);
+        }
+        FailToProxy { error_code: code, can_reuse_downstream: false }
+    }
+
+    fn target(&self) -> pingora::Result<&Forward> {
+        self.forward.as_ref().ok_or_else(|| pingora::Error::explain(ErrorType::InternalError, "the request has no upstream"))
+    }
+}
+
+/// Takes out of an upstream's response what its `Connection` header says is between it and us alone; Pingora does so for requests only.
+pub(super) fn strip_nominated(head: &mut ResponseHeader) {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    head.remove_header("keep-alive");
+    head.remove_header("proxy-connection");
+    let nominated = head.headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let nominated: Vec<String> = nominated.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect();
+    for name in nominated.iter().filter(|name| !matches!(name.as_str(), "" | "close" | "keep-alive")) {
+        head.remove_header(name.as_str());
+    }
+}
+
+/// A body that is not to be passed on.
+fn refused(error: Error) -> Box<pingora::Error> {
+    pingora::Error::because(ErrorType::HTTPStatus(error.http_status()), "reading the body", error).into_down()
+}
+
+fn is_connecting(kind: &ErrorType) -> bool {
+    use ErrorType::{ConnectError, ConnectNoRoute, ConnectRefused, InvalidCert, TLSHandshakeFailure, TLSHandshakeTimedout};
+    matches!(kind, ConnectError | ConnectNoRoute | ConnectRefused | InvalidCert | TLSHandshakeFailure | TLSHandshakeTimedout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_concerns_nobody_behind_us_is_private() {
+        let private = |name: &str| is_private(&HeaderName::try_from(name).unwrap());
+        for name in
+            ["authorization", "cookie", "x-api-key", "proxy-authorization", "forwarded", "x-forwarded-for", "x-forwarded-ssl", "x-real-ip"]
+        {
+            assert!(private(name), "{name}");
+        }
+        for name in ["content-type", "openai-organization", "x-stainless-os", "x-openwebui-chat-id"] {
+            assert!(!private(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn headers_between_the_upstream_and_us_end_here() {
+        let answer = |status: u16| {
+            let mut head = ResponseHeader::build(status, None).unwrap();
+            for (name, value) in [("connection", "keep-alive, X-Hop"), ("keep-alive", "timeout=5"), ("x-hop", "1"), ("x-kept", "1")] {
+                head.insert_header(name, value).unwrap();
+            }
+            strip_nominated(&mut head);
+            ["keep-alive", "x-hop", "x-kept"].map(|name| head.headers.contains_key(name))
+        };
+        assert_eq!(answer(200), [false, false, true]);
+        assert_eq!(answer(101), [true, true, true]);
+    }
+}

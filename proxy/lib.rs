@@ -1,0 +1,44 @@
+//! moongate, the programmable agent gateway: it stands between any OpenAI-compatible client and any OpenAI-compatible server.
+//! Plain models pass straight through; agents appear as models and run in here.
+//!
+//! # One request
+//! ```text
+//! gateway::request_filter    snapshot -> access.check -> body::read -> routes.find
+//!   Target::Upstream         Pingora streams it: peer, authorize, put_body
+//!   Target::Agent            answer::stream(session, events, agent.drive(run))
+//!     run.ask_model(prompt)    hooks.pre_prompt -> model::ask -> pieces -> events
+//!     run.call_tools(turn)     hooks.on_tool_call -> tool.call; together, results in the order asked
+//!     run.finish(reply)        hooks.post_response -> the end
+//! gateway::logging           the ledger settled, one record
+//! ```
+//!
+//! # What holds everywhere
+//! - A request sees one snapshot from its first phase to its last.
+//! - Hooks and limits act inside `Run`'s verbs, so no kind of agent can go round them.
+//! - One room knows each foreign thing: `gateway` and `downstream` Pingora's session, `hooks` Lua, `tools::mcp` MCP.
+//! - Cancelling is dropping. What must happen however a run ends is in its ledger, settled in `gateway::logging`.
+//! - A failing tool is a result that the model reads; a failing hook is an error of the run.
+//! - Modules know those below them in this list, never those above.
+
+mod access;
+mod admin;
+mod agent;
+pub mod chat;
+pub mod cli;
+pub mod config;
+pub mod demo;
+mod downstream;
+pub mod error;
+mod flight;
+mod gateway;
+pub mod hooks;
+pub mod init;
+pub mod logs;
+mod metrics;
+mod model;
+mod route;
+pub mod server;
+pub mod snapshot;
+mod tls;
+pub mod tools;
+mod upstream;

@@ -1,0 +1,236 @@
+//! Sends one prompt to one model and gives its reply piece by piece; an answer that is not streamed is a single piece.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use crate::chat::wire::{self, Frame};
+use crate::chat::{Prompt, sse};
+use crate::error::{Error, Kind, Result};
+use crate::upstream::Upstream;
+use crate::upstream::catalog::root_cause;
+
+/// How much of an upstream's error answer is read, in bytes.
+const MAX_ERROR_BYTES: usize = 64 << 10;
+
+/// How long an upstream may pause in an error answer.
+const ERROR_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The largest whole answer of an upstream that does not stream, in bytes.
+const MAX_WHOLE_BYTES: usize = 32 << 20;
+
+/// A reply on its way. Dropping it closes the connection, and the upstream stops generating.
+#[derive(Debug)]
+pub struct ModelStream {
+    response: Response,
+    idle_timeout: Duration,
+    form: Form,
+    wire: wire::Decoder,
+    frames: VecDeque<Frame>,
+    finished: bool,
+    ended: bool,
+}
+
+#[derive(Debug)]
+enum Form {
+    Events(sse::Decoder),
+    Whole(Vec<u8>),
+}
+
+/// Asks the model. The upstream is always streamed from, so that it notices when we leave.
+/// Returns once the upstream has begun to answer; a refusal of its is an error here.
+pub async fn ask(upstream: &Upstream, prompt: &Prompt) -> Result<ModelStream> {
+    let body = Bytes::from(encode(prompt));
+    let mut attempt = 0;
+    let response = loop {
+        let request = upstream.request(Method::POST, "/chat/completions");
+        let request = request.header(http::header::CONTENT_TYPE, "application/json").body(body.clone());
+        match tokio::time::timeout(upstream.settings.first_byte_timeout, request.send()).await {
+            Ok(Ok(response)) => break response,
+            // Nothing was sent: asking again repeats nothing.
+            Ok(Err(e)) if e.is_connect() && attempt < upstream.settings.retries => attempt += 1,
+            Ok(Err(e)) => return Err(failed(e)),
+            Err(_) => return Err(timed_out("did not begin to answer in time")),
+        }
+    };
+    if !response.status().is_success() {
+        return Err(refused(response).await);
+    }
+    let events = content_type(&response).starts_with("text/event-stream");
+    Ok(ModelStream {
+        response,
+        idle_timeout: upstream.settings.idle_timeout,
+        form: if events { Form::Events(sse::Decoder::default()) } else { Form::Whole(Vec::new()) },
+        wire: wire::Decoder::default(),
+        frames: VecDeque::new(),
+        finished: false,
+        ended: false,
+    })
+}
+
+impl ModelStream {
+    /// The next piece, or `None` when the reply is complete. A stream that breaks off is an error, never an end.
+    pub async fn next(&mut self) -> Result<Option<Frame>> {
+        loop {
+            if let Some(frame) = self.frames.pop_front() {
+                return Ok(Some(frame));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            let chunk = tokio::time::timeout(self.idle_timeout, self.response.chunk()).await;
+            match chunk.map_err(|_| timed_out("stopped in the middle of its answer"))? {
+                Ok(Some(bytes)) => self.take(&bytes)?,
+                Ok(None) => self.end()?,
+                Err(e) => {
+                    let error = Error::new(Kind::UpstreamError, "The upstream broke off its answer.");
+                    return Err(error.source(root_cause(&e)));
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.form {
+            Form::Events(decoder) => {
+                let mut events = Vec::new();
+                decoder.feed(bytes, &mut events)?;
+                self.decode(events)
+            }
+            Form::Whole(body) if body.len() + bytes.len() > MAX_WHOLE_BYTES => {
+                Err(Error::new(Kind::UpstreamError, "The upstream's answer is too large."))
+            }
+            Form::Whole(body) => {
+                body.extend_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// The connection's data has ended. That is the reply's end only if the reply said so.
+    fn end(&mut self) -> Result<()> {
+        match &mut self.form {
+            Form::Events(decoder) => {
+                let mut events = Vec::new();
+                decoder.finish(&mut events)?;
+                self.decode(events)?;
+            }
+            Form::Whole(body) => {
+                let body = std::mem::take(body);
+                let text = std::str::from_utf8(&body).map_err(|_| not_an_answer())?;
+                let frame = self.wire.decode(text)?;
+                if frame.deltas.is_empty() {
+                    return Err(not_an_answer());
+                }
+                self.finished = true;
+                self.frames.push_back(frame);
+            }
+        }
+        self.ended = true;
+        if self.finished { Ok(()) } else { Err(Error::new(Kind::UpstreamError, "The upstream ended its answer early.")) }
+    }
+
+    fn decode(&mut self, events: Vec<sse::Event>) -> Result<()> {
+        for event in events {
+            if event.data.trim() == "[DONE]" {
+                (self.finished, self.ended) = (true, true);
+                return Ok(());
+            }
+            let frame = self.wire.decode(&event.data)?;
+            self.finished |= frame.deltas.iter().any(|delta| delta.finish.is_some());
+            self.frames.push_back(frame);
+        }
+        Ok(())
+    }
+}
+
+/// The request's body: the prompt's own fields win over what else it carries.
+fn encode(prompt: &Prompt) -> Vec<u8> {
+    let mut body = prompt.rest.clone();
+    body.insert("model".into(), Value::from(prompt.model.as_str()));
+    body.insert("messages".into(), json!(prompt.messages));
+    if !prompt.tools.is_empty() {
+        body.insert("tools".into(), json!(prompt.tools));
+    }
+    body.insert("stream".into(), true.into());
+    body.insert("stream_options".into(), json!({ "include_usage": true }));
+    Value::Object(body).to_string().into_bytes()
+}
+
+fn content_type(response: &Response) -> &str {
+    let value = response.headers().get(http::header::CONTENT_TYPE);
+    value.and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn not_an_answer() -> Error {
+    Error::new(Kind::UpstreamError, "The upstream's answer is not a chat completion.")
+}
+
+fn timed_out(what: &str) -> Error {
+    Error::new(Kind::UpstreamTimeout, format!("The upstream {what}."))
+}
+
+fn failed(error: reqwest::Error) -> Error {
+    let cause = root_cause(&error);
+    if error.is_timeout() && !error.is_connect() {
+        timed_out("did not answer in time").source(cause)
+    } else if error.is_connect() {
+        Error::new(Kind::UpstreamUnreachable, "The upstream could not be reached.").source(cause)
+    } else {
+        Error::new(Kind::UpstreamError, "The upstream broke off the connection.").source(cause)
+    }
+}
+
+/// An answer that is not 2xx. What concerns the client's request keeps its status and words;
+/// what concerns our credentials or the server's health does not look like the client's fault.
+async fn refused(mut response: Response) -> Error {
+    let status = response.status();
+    let retry_after = response.headers().get("retry-after").and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let mut body = Vec::new();
+    while let Ok(Ok(Some(bytes))) = tokio::time::timeout(ERROR_TIMEOUT, response.chunk()).await {
+        body.extend_from_slice(&bytes);
+        if body.len() > MAX_ERROR_BYTES {
+            break;
+        }
+    }
+    let said = serde_json::from_slice::<Value>(&body).ok().and_then(|body| body.get("error").map(wire::upstream_error));
+    let cause = said.as_ref().map_or_else(|| format!("status {status}"), |said| format!("status {status}: {}", said.message));
+    let error = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            Error::new(Kind::UpstreamAuth, "The upstream did not accept the gateway's credentials.")
+        }
+        StatusCode::TOO_MANY_REQUESTS => Error::new(Kind::UpstreamRateLimited, "The upstream is limiting requests."),
+        _ if status.is_client_error() => {
+            let message = said.map_or_else(|| format!("The upstream refused the request with status {status}."), |said| said.message);
+            Error::new(Kind::UpstreamRejected, message).with_status(status.as_u16())
+        }
+        _ => Error::new(Kind::UpstreamError, format!("The upstream failed with status {status}.")),
+    };
+    Error { retry_after, ..error.source(cause) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::Message;
+
+    #[test]
+    fn the_prompt_wins_over_what_it_carries() {
+        let mut rest = crate::chat::Object::new();
+        rest.insert("temperature".into(), 0.into());
+        rest.insert("stream".into(), false.into());
+        let prompt = Prompt { model: "m".into(), messages: vec![Message::text("user", "hi")], tools: vec![], rest };
+        let body: Value = serde_json::from_slice(&encode(&prompt)).unwrap();
+        assert_eq!(
+            body,
+            json!({
+                "model": "m", "messages": [{ "role": "user", "content": "hi" }], "temperature": 0,
+                "stream": true, "stream_options": { "include_usage": true },
+            })
+        );
+    }
+}

@@ -1,0 +1,167 @@
+//! From documents to a snapshot: resolves every name, compiles every script, and says of each fault where it stands.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use tokio::runtime::Handle;
+
+use super::{Snapshot, Watched};
+use crate::access::Access;
+use crate::agent::{Agent, Directory};
+use crate::config::document::{McpTransport, Ordered};
+use crate::config::{AgentEntry, ClientTools, Fault, Loaded, validate};
+use crate::hooks::Hooks;
+use crate::route::Routes;
+use crate::tools::Tools;
+use crate::tools::build::Around;
+use crate::tools::egress::Egress;
+use crate::tools::mcp::{self, McpServer};
+use crate::upstream::Upstream;
+
+/// The name by which a configuration calls this very program, wherever it is installed.
+const OURSELVES: &str = "moongate";
+
+/// Where this program is. Asked once: after an upgrade in place the system would name a file that is gone.
+static OUR_PATH: LazyLock<Option<String>> = LazyLock::new(|| Some(std::env::current_exe().ok()?.to_string_lossy().into_owned()));
+
+pub(super) fn build(loaded: &Loaded, old: Option<&Snapshot>, control: &Handle) -> Result<Snapshot, Vec<Fault>> {
+    let (wrong, warnings) = validate(loaded);
+    // Building on names that do not exist would only report the same fault twice.
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    let mut faults = Vec::new();
+    let upstreams = upstreams(loaded, old, control, &mut faults);
+    let mcp_servers = mcp_servers(loaded, old);
+    for (name, server) in &loaded.document.mcp_servers {
+        // The rest of what is not offered degrades the server, with a warning.
+        let wrong = mcp::check(server).into_iter().filter(|(key, _)| key.starts_with("headers."));
+        faults.extend(wrong.map(|(key, message)| loaded.origin.fault(&format!("mcp_servers.{name}.{key}"), message)));
+    }
+    let access = Access::build(&loaded.document.auth);
+    let access = access.unwrap_or_else(|(key, message)| {
+        faults.push(loaded.origin.fault(&key, message));
+        Access::default()
+    });
+    let egress = Egress::new(&loaded.document.egress);
+    let egress = match egress {
+        Ok(egress) => egress,
+        Err(wrong) => {
+            faults.extend(wrong.into_iter().map(|(key, message)| loaded.origin.fault(&key, message)));
+            return Err(faults);
+        }
+    };
+    let mut agents = Directory::new();
+    for entry in &loaded.agents {
+        match agent(entry, loaded, &upstreams, &mcp_servers, &egress) {
+            Ok(agent) => {
+                agents.insert(entry.name.clone(), Arc::new(agent));
+            }
+            Err(wrong) => faults.extend(wrong),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let document = loaded.document.clone();
+    let agents = Arc::new(agents);
+    let aliases = document.models.clone();
+    let routes = Routes::new(agents.clone(), aliases, upstreams.clone(), document.server.unknown_models);
+    let watched = watched(loaded);
+    Ok(Snapshot { document, access, routes, agents, upstreams, mcp_servers, warnings, watched })
+}
+
+/// The upstreams, the default one first; those that did not change are the old ones.
+fn upstreams(loaded: &Loaded, old: Option<&Snapshot>, control: &Handle, faults: &mut Vec<Fault>) -> Vec<Arc<Upstream>> {
+    let mut upstreams = Vec::new();
+    for (name, settings) in &loaded.document.upstreams {
+        let kept = old.and_then(|old| old.upstreams.iter().find(|upstream| upstream.name == *name && upstream.is_same(settings)));
+        let upstream = match kept {
+            Some(upstream) => Ok(upstream.clone()),
+            None => Upstream::build(name, settings.clone(), &loaded.root, control).map(Arc::new),
+        };
+        match upstream {
+            Ok(upstream) => upstreams.push(upstream),
+            Err((key, message)) => faults.push(loaded.origin.fault(&format!("upstreams.{name}.{key}"), message)),
+        }
+    }
+    let default = loaded.document.default_upstream.as_ref();
+    if let Some(position) = default.and_then(|default| upstreams.iter().position(|upstream| upstream.name == *default)) {
+        upstreams[..=position].rotate_right(1);
+    }
+    upstreams
+}
+
+/// The MCP servers; those that did not change keep their connection.
+fn mcp_servers(loaded: &Loaded, old: Option<&Snapshot>) -> Ordered<Arc<McpServer>> {
+    let servers = loaded.document.mcp_servers.iter().map(|(name, document)| {
+        let mut document = document.clone();
+        if document.transport == McpTransport::Stdio && document.command.as_deref() == Some(OURSELVES) {
+            document.command.clone_from(&OUR_PATH);
+        }
+        let kept = old.and_then(|old| old.mcp_servers.get(name)).filter(|server| server.serves(name, &document, &loaded.root));
+        (name.clone(), kept.cloned().unwrap_or_else(|| McpServer::new(name, &document, &loaded.root)))
+    });
+    servers.collect()
+}
+
+fn agent(
+    entry: &AgentEntry,
+    loaded: &Loaded,
+    upstreams: &[Arc<Upstream>],
+    servers: &Ordered<Arc<McpServer>>,
+    egress: &Egress,
+) -> Result<Agent, Vec<Fault>> {
+    let doc = &entry.doc;
+    let mut faults = Vec::new();
+    let descriptions: HashMap<&str, &Option<String>> =
+        loaded.agents.iter().map(|other| (other.name.as_str(), &other.doc.description)).collect();
+    let describe = |name: &str| descriptions.get(name).map(|description| (*description).clone().unwrap_or_default());
+    let tools = Tools::build(&doc.tools, &Around { servers, egress, agent: &describe });
+    let tools = tools.map_err(|wrong| faults.extend(wrong.into_iter().map(|(key, message)| entry.origin.fault(&key, message))));
+    let hooks = Hooks::load(&doc.hooks, &loaded.root);
+    let hooks = hooks.map_err(|wrong| {
+        faults.extend(wrong.into_iter().map(|fault| match fault.place {
+            // The script's own fault stands in the script.
+            Some(_) => fault,
+            None => entry.origin.fault(&format!("hooks{}", fault.key), fault.message),
+        }))
+    });
+    let upstream = match &doc.upstream {
+        Some(name) => upstreams.iter().find(|upstream| upstream.name == *name),
+        None => upstreams.first(),
+    };
+    if upstream.is_none() {
+        faults.push(entry.origin.fault("upstream", "there is no upstream for its model".to_owned()));
+    }
+    match (tools, hooks, upstream) {
+        (Ok(tools), Ok(hooks), Some(upstream)) => Ok(Agent {
+            name: entry.name.clone(),
+            kind: doc.kind,
+            description: doc.description.clone(),
+            upstream: upstream.clone(),
+            model: doc.model.clone().unwrap_or_default(),
+            instructions: doc.instructions.clone().filter(|text| !text.trim().is_empty()),
+            parameters: doc.parameters.clone(),
+            hooks: Arc::new(hooks),
+            scripts: doc.hooks.iter().map(|hook| hook.script().to_owned()).collect(),
+            tools,
+            policies: doc.policies.clone(),
+            client_tools: doc.client_tools.unwrap_or(ClientTools::Offer),
+            allow: doc.allow.clone(),
+        }),
+        _ => Err(faults),
+    }
+}
+
+/// Which folders to watch: a file is replaced by most editors, so its folder tells more than it does.
+fn watched(loaded: &Loaded) -> Watched {
+    let scripts = loaded.agents.iter().flat_map(|entry| &entry.doc.hooks);
+    let scripts = scripts.map(|hook| loaded.root.join(hook.script()));
+    let files = loaded.files.iter().cloned().chain(scripts);
+    let mut folders: Vec<PathBuf> = files.filter_map(|file| file.parent().map(Path::to_owned)).collect();
+    folders.sort();
+    folders.dedup();
+    Watched { folders, trees: loaded.agents_dir.iter().cloned().collect() }
+}
