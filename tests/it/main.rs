@@ -1,0 +1,31 @@
+//! The gateway through its front door: the real binary, real sockets, scripted servers behind it. One module a behaviour.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    clippy::large_futures,
+    reason = "a test that cannot go on fails, and its fake servers are tasks of their own"
+)]
+
+mod support;
+
+mod admin;
+mod agent;
+mod bodies;
+mod cancel;
+mod cli;
+mod clients;
+mod harness;
+mod headers;
+mod hooks;
+mod keys;
+mod mcp_real;
+mod models;
+mod readme;
+mod refusals;
+mod reload;
+mod sockets;
+mod streams;
+mod tidy;
