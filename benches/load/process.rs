@@ -1,0 +1,121 @@
+//! The processes of the bench: started, waited for, measured, and ended with it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::Result;
+
+/// How long a process may take to listen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running process. Dropping it ends it.
+pub struct Process {
+    pub addr: SocketAddr,
+    child: Child,
+    /// The gateway's configuration and log.
+    folder: Option<PathBuf>,
+}
+
+impl Process {
+    /// The mock upstream, on a port of its choice.
+    pub fn mock() -> Result<Self> {
+        let mut child = this_executable(&["mock"])?.stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().ok_or("the mock has no stdout")?).read_line(&mut line)?;
+        Ok(Process { addr: line.trim().parse()?, child, folder: None })
+    }
+
+    /// A bare proxy before `upstream`.
+    pub fn baseline(upstream: SocketAddr, threads: usize) -> Result<Self> {
+        let addr = free_addr()?;
+        let child = this_executable(&["baseline", &addr.to_string(), &upstream.to_string(), &threads.to_string()])?.spawn()?;
+        Process { addr, child, folder: None }.listening()
+    }
+
+    /// The gateway with `config`, its log in a temporary folder, which stays when the gateway does not start.
+    pub fn gateway(executable: &Path, config: &Value) -> Result<Self> {
+        let addr = free_addr()?;
+        let folder = std::env::temp_dir().join(format!("moongate-load-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        let file = folder.join("gateway.yaml");
+        std::fs::write(&file, serde_json::to_string_pretty(config)?)?;
+        let log = std::fs::File::create(folder.join("gateway.log"))?;
+        let mut command = Command::new(executable);
+        command.args(["serve", "--listen", &addr.to_string(), "--config"]).arg(file);
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        let started = Process { addr, child, folder: None }.listening();
+        let mut process = started.map_err(|error| format!("{error}; see {}", folder.join("gateway.log").display()))?;
+        process.folder = Some(folder);
+        Ok(process)
+    }
+
+    /// Waits until the port is open, and makes sure that it is this process that opened it.
+    #[expect(clippy::disallowed_methods, reason = "the bench has nothing else to do while a process starts")]
+    fn listening(mut self) -> Result<Self> {
+        let began = Instant::now();
+        loop {
+            let is_open = TcpStream::connect(self.addr).is_ok();
+            std::thread::sleep(Duration::from_millis(50));
+            if let Some(status) = self.child.try_wait()? {
+                return Err(format!("a process of the bench ended with {status}").into());
+            }
+            if is_open {
+                return Ok(self);
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(format!("nothing listens on {}", self.addr).into());
+            }
+        }
+    }
+
+    /// The CPU time of all its threads since their start. Threads that have ended are not in it: the proxies' never do.
+    pub fn cpu(&self) -> Result<Duration> {
+        let mut nanoseconds = 0;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let times = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+            nanoseconds += times.split(' ').next().unwrap_or_default().parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanoseconds))
+    }
+
+    /// The most memory that it had in use, in bytes.
+    pub fn peak_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(folder) = &self.folder {
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
+}
+
+/// Ends this process when its parent has: the parent holds the other end of stdin.
+#[expect(clippy::disallowed_methods, reason = "a part of the bench has nothing to clean up")]
+pub fn end_with_parent() {
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        std::process::exit(0);
+    });
+}
+
+fn this_executable(args: &[&str]) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(args).stdin(Stdio::piped());
+    Ok(command)
+}
+
+fn free_addr() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
