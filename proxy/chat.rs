@@ -56,6 +56,11 @@ impl Message {
     }
 }
 
+/// The name in a tool's definition; tools that are no functions have none.
+pub fn tool_name(definition: &Value) -> Option<&str> {
+    definition.pointer("/function/name")?.as_str()
+}
+
 /// What goes to the model this turn. A `pre_prompt` hook may change all of it, for this call only.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Prompt {

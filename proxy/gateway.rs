@@ -77,14 +77,14 @@ impl Gateway {
             Shape::Json => self.begin_json(session, context, &caller, false).await,
             Shape::Responses => self.begin_json(session, context, &caller, true).await,
             Shape::Other => {
-                body::check_declared(session.req_header(), snapshot.document.server.limits.max_body_bytes)?;
-                context.pass_on(&caller)
+                body::check_declared(session.req_header(), context.max_body())?;
+                context.pass_on(&caller, None)
             }
         }
     }
 
     async fn begin_chat(&self, session: &mut Session, context: &mut Context, caller: &Caller) -> Result<bool> {
-        let body = body::read(session, context.snapshot.document.server.limits.max_body_bytes).await?;
+        let body = body::read(session, context.max_body()).await?;
         let peek = Peek::parse(&body)?;
         let model = peek.model.as_deref().ok_or_else(|| missing("model"))?;
         let Route { target, rename } = context.snapshot.routes.find(model, caller)?;
@@ -107,21 +107,18 @@ impl Gateway {
     /// A JSON body that is not a chat: routed by its `model` where it has one, never run.
     async fn begin_json(&self, session: &mut Session, context: &mut Context, caller: &Caller, model_required: bool) -> Result<bool> {
         if !model_required && session.as_downstream_mut().is_body_empty() {
-            return context.pass_on(caller);
+            return context.pass_on(caller, None);
         }
         if !caller.is_unrestricted() && has_dot_segments(session.req_header().uri.path()) {
             return Err(Error::new(Kind::BadRequest, "The path has a segment of dots."));
         }
-        let body = body::read(session, context.snapshot.document.server.limits.max_body_bytes).await?;
+        let body = body::read(session, context.max_body()).await?;
         let peek = if model_required { Peek::parse(&body)? } else { Peek::parse_any(&body)? };
         let Some(model) = peek.model.as_deref() else {
             if model_required {
                 return Err(missing("model"));
             }
-            context.pass_on(caller)?;
-            let upstream = context.snapshot.routes.default_upstream()?.clone();
-            context.forward(upstream, body, &peek, None);
-            return Ok(false);
+            return context.pass_on(caller, Some(body));
         };
         let Route { target, rename } = context.snapshot.routes.find(model, caller)?;
         match target {

@@ -13,7 +13,7 @@ use super::{Agent, Directory};
 use crate::access::Caller;
 use crate::chat::request::ChatRequest;
 use crate::chat::wire::{Envelope, mint_call_id};
-use crate::chat::{CallDelta, Choice, Delta, Message, Prompt, Reply, ToolCall, Usage};
+use crate::chat::{CallDelta, Choice, Delta, Message, Object, Prompt, Reply, ToolCall, Usage, tool_name};
 use crate::config::{ClientTools, OnLimit};
 use crate::error::{Error, Kind, Result};
 use crate::hooks::{HookRun, Point, ReplyView, RunView, Verdict};
@@ -132,7 +132,7 @@ impl Run {
         if agent.client_tools == ClientTools::Ignore {
             request.tools.clear();
         }
-        let names = request.tools.iter().filter_map(|tool| tool.pointer("/function/name")?.as_str());
+        let names = request.tools.iter().filter_map(tool_name);
         let client_tools = names.filter(|name| offer.find(name).is_none()).map(str::to_owned).collect();
         let holds = agent.hooks.has(Point::PostResponse) && (!request.stream || agent.hooks.hold());
         Run {
@@ -164,24 +164,19 @@ impl Run {
             instruct(&mut messages, instructions);
         }
         let mut tools = self.offer.definitions();
-        let theirs = self.request.tools.iter().filter(|tool| match tool.pointer("/function/name").and_then(Value::as_str) {
-            Some(name) => self.client_tools.contains(name),
-            None => true,
-        });
+        let theirs = self.request.tools.iter().filter(|tool| tool_name(tool).is_none_or(|name| self.client_tools.contains(name)));
         tools.extend(theirs.cloned());
         let mut rest = self.request.rest.clone();
         for (name, value) in &self.agent.parameters {
             rest.entry(name.clone()).or_insert_with(|| value.clone());
         }
         rest.shift_remove("n");
-        let chosen = rest.get("tool_choice").and_then(|choice| choice.pointer("/function/name")?.as_str());
-        let absent =
-            chosen.is_some_and(|name| !tools.iter().any(|tool| tool.pointer("/function/name").and_then(Value::as_str) == Some(name)));
-        if tools.is_empty() || absent {
+        let chosen = rest.get("tool_choice").and_then(tool_name);
+        if chosen.is_some_and(|name| !tools.iter().any(|tool| tool_name(tool) == Some(name))) {
             rest.shift_remove("tool_choice");
         }
         if tools.is_empty() {
-            rest.shift_remove("parallel_tool_calls");
+            forget_tools(&mut rest);
         }
         if !self.agent.policies.parallel_tool_calls && !tools.is_empty() {
             rest.entry("parallel_tool_calls").or_insert(false.into());
@@ -256,8 +251,7 @@ impl Run {
         if self.agent.policies.on_limit == OnLimit::Answer && self.limit_reached().is_some() {
             self.last_call = true;
             prompt.tools.clear();
-            prompt.rest.shift_remove("tool_choice");
-            prompt.rest.shift_remove("parallel_tool_calls");
+            forget_tools(&mut prompt.rest);
         }
     }
 
@@ -372,6 +366,12 @@ impl Run {
     pub fn usage(&self) -> Usage {
         self.ledger.totals().usage
     }
+}
+
+/// Takes out what upstreams refuse in a request without tools.
+fn forget_tools(rest: &mut Object) {
+    rest.shift_remove("tool_choice");
+    rest.shift_remove("parallel_tool_calls");
 }
 
 /// Puts the agent's instructions first. A system message of the client's follows in the same message: many chat templates take only one.

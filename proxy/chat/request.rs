@@ -6,7 +6,7 @@ use serde::Deserializer as _;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::{Message, Object};
+use super::{Message, Object, tool_name};
 use crate::error::{Error, Kind, Result};
 
 /// What a client asks of an agent.
@@ -138,7 +138,7 @@ fn messages(items: Vec<Value>) -> Result<Vec<Message>> {
 fn tools(items: Vec<Value>) -> Result<Vec<Value>> {
     for (i, tool) in items.iter().enumerate() {
         let function = tool.get("type").and_then(Value::as_str) == Some("function");
-        if function && tool.pointer("/function/name").and_then(Value::as_str).is_none_or(str::is_empty) {
+        if function && tool_name(tool).is_none_or(str::is_empty) {
             return Err(missing(&format!("tools[{i}].function.name")));
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::{StatusCode, Version};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
@@ -67,13 +68,18 @@ impl Context {
         self.agent = Some(agent.clone());
     }
 
-    /// A request that no model decides: to the default upstream, for callers who may use all of it.
-    pub(super) fn pass_on(&mut self, caller: &Caller) -> Result<bool> {
+    /// The largest body, in bytes.
+    pub(super) fn max_body(&self) -> usize {
+        self.snapshot.document.server.limits.max_body_bytes
+    }
+
+    /// A request that no model decides: to the default upstream, for callers who may use all of it. `body`, where it was read.
+    pub(super) fn pass_on(&mut self, caller: &Caller, body: Option<Bytes>) -> Result<bool> {
         if !caller.is_unrestricted() {
             return Err(Error::new(Kind::Rejected, "This key may use its models only."));
         }
         let upstream = self.snapshot.routes.default_upstream()?.clone();
-        self.forward = Some(Forward::untouched(upstream));
+        self.forward = Some(Forward::new(upstream, body));
         Ok(false)
     }
 
@@ -91,13 +97,9 @@ impl Context {
         if self.answered { Ok(()) } else { answer.send(session, &self.extra).await }
     }
 
-    /// Whether it is known already why this request fails.
-    pub(super) fn is_noted(&self) -> bool {
-        self.failure.is_some()
-    }
-
+    /// Keeps why this request fails for the record; the first reason stays.
     pub(super) fn note(&mut self, error: Error) {
-        self.failure = Some(error);
+        self.failure.get_or_insert(error);
     }
 
     /// The end of every request, however it ended: metrics, and one record.

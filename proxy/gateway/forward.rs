@@ -33,9 +33,9 @@ fn is_private(name: &HeaderName) -> bool {
 }
 
 impl Forward {
-    /// A request of which we look at no byte.
-    pub fn untouched(upstream: Arc<Upstream>) -> Forward {
-        Forward { first: upstream.peers().first(), upstream, body: None, passed: 0, attempt: 0 }
+    /// A request to this upstream; without a `body` we look at no byte of it.
+    pub fn new(upstream: Arc<Upstream>, body: Option<Bytes>) -> Forward {
+        Forward { first: upstream.peers().first(), upstream, body, passed: 0, attempt: 0 }
     }
 
     /// The upstream's name, for the record.
@@ -51,7 +51,7 @@ impl Context {
             Some(model) => peek.replace_model(&body, &model).into(),
             None => body,
         };
-        self.forward = Some(Forward { first: upstream.peers().first(), upstream, body: Some(body), passed: 0, attempt: 0 });
+        self.forward = Some(Forward::new(upstream, Some(body)));
     }
 
     /// Where the next attempt connects. An upgraded connection may be silent for as long as it likes.
@@ -98,7 +98,7 @@ impl Context {
     /// Pingora passes the body on. Where we have read it, its last piece becomes the whole, and all before it nothing.
     /// Where not, it is counted, so that a chunked one keeps to the limit, too.
     pub(super) fn put_body(&mut self, piece: &mut Option<Bytes>, end: bool) -> pingora::Result<()> {
-        let limit = self.snapshot.document.server.limits.max_body_bytes;
+        let limit = self.max_body();
         let Some(forward) = &mut self.forward else { return Ok(()) };
         let Some(whole) = &forward.body else {
             forward.passed += piece.as_ref().map_or(0, Bytes::len);
@@ -155,9 +155,7 @@ impl Context {
             // A client that left in the meantime has no use for the answer.
             let _ = Answer::error(&failure).send(session, &self.extra).await;
         }
-        if !self.is_noted() {
-            self.note(failure);
-        }
+        self.note(failure);
         FailToProxy { error_code: code, can_reuse_downstream: false }
     }
 

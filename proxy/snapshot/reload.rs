@@ -34,8 +34,6 @@ pub struct Snapshots {
 /// Why the configuration on disk is not the one that serves.
 #[derive(Debug)]
 pub struct Refusal {
-    /// When it was tried.
-    pub at: SystemTime,
     /// What is wrong with it.
     pub faults: Vec<Fault>,
 }
@@ -103,7 +101,7 @@ impl Snapshots {
                 for fault in &faults {
                     tracing::error!("configuration refused, the old one serves on: {fault}");
                 }
-                let refusal = Arc::new(Refusal { at: SystemTime::now(), faults });
+                let refusal = Arc::new(Refusal { faults });
                 self.refusal.store(Some(refusal.clone()));
                 Err(refusal)
             }

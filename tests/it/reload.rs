@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
-use crate::support::fake_mcp::{Tool, ToolAnswer};
+use crate::support::fake_mcp::Tool;
 use crate::support::scripted_model::{reply, spoken};
 use crate::support::{Exchange, FakeMcp, Gateway, ScriptedModel, Setup, Step, within};
 
@@ -125,15 +125,7 @@ async fn a_broken_script_changes_nothing() {
 #[tokio::test]
 async fn a_run_keeps_its_snapshot() {
     let (open, gate) = oneshot::channel::<()>();
-    let gate = Arc::new(std::sync::Mutex::new(Some(gate)));
-    let mcp = FakeMcp::start([Tool::new("current", json!({ "type": "object" }), move |_| {
-        let gate = gate.lock().unwrap().take();
-        async move {
-            gate.unwrap().await.unwrap();
-            ToolAnswer::Text("sunny".into())
-        }
-    })])
-    .await;
+    let mcp = FakeMcp::start([Tool::gated(gate)]).await;
     let model = ScriptedModel::start([Step::calls([("a", "get_weather", "{}")]), Step::chat(parrot)]).await;
     let text = r#"
 upstreams: { lm: { base_url: "${LM}" } }

@@ -7,7 +7,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::start;
 use crate::support::events::Reader;
-use crate::support::fake_mcp::{Tool, ToolAnswer};
+use crate::support::fake_mcp::Tool;
 use crate::support::scripted_model::{asked, chunk, reply, spoken};
 use crate::support::{FakeMcp, ScriptedModel, Step, within};
 
@@ -54,15 +54,7 @@ async fn deltas_leave_at_once() {
 #[tokio::test]
 async fn text_before_a_tool_call_streams_on() {
     let (open, gate) = oneshot::channel::<()>();
-    let gate = Arc::new(std::sync::Mutex::new(Some(gate)));
-    let mcp = FakeMcp::start([Tool::new("current", json!({ "type": "object" }), move |_| {
-        let gate = gate.lock().unwrap().take();
-        async move {
-            gate.unwrap().await.unwrap();
-            ToolAnswer::Text("sunny".into())
-        }
-    })])
-    .await;
+    let mcp = FakeMcp::start([Tool::gated(gate)]).await;
     let mut first = spoken("Let me look. ");
     first.extend(asked(&[("a", "get_weather", "{}")]));
     let model = ScriptedModel::start([Step::chat(|e| reply(e, first, "tool_calls")), Step::says("It is sunny.")]).await;

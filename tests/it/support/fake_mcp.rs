@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::exchange::{Exchange, Listening, Received, listen};
 
@@ -42,6 +42,18 @@ impl Tool {
     {
         let definition = json!({ "name": name, "description": format!("The tool {name}."), "inputSchema": schema });
         Tool { definition, call: Arc::new(move |arguments| Box::pin(call(arguments))) }
+    }
+
+    /// The tool `current` that says "sunny" once the gate is opened; it can be called once.
+    pub fn gated(gate: oneshot::Receiver<()>) -> Self {
+        let gate = Mutex::new(Some(gate));
+        Tool::new("current", json!({ "type": "object" }), move |_| {
+            let gate = gate.lock().unwrap().take();
+            async move {
+                gate.unwrap().await.unwrap();
+                ToolAnswer::Text("sunny".into())
+            }
+        })
     }
 
     /// A tool that takes a city and says that it is sunny there.
