@@ -8,7 +8,6 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use serde_json::{Value, json};
 
 use crate::agent::Agent;
-use crate::config::AgentKind;
 use crate::downstream::Answer;
 use crate::error::{Error, Kind, Result};
 use crate::flight::Flight;
@@ -190,7 +189,7 @@ fn describe_agent(agent: &Agent) -> Value {
     let degraded = agent.degraded();
     json!({
         "name": agent.name,
-        "kind": match agent.kind { AgentKind::Declarative => "declarative", AgentKind::Sdk => "sdk" },
+        "kind": agent.definition.name(),
         "description": agent.description,
         "upstream": agent.upstream.name,
         "model": agent.model,

@@ -1,8 +1,15 @@
 //! An agent, resolved: something that turns a request into a reply over hops, for clients a model like any other.
 
+pub mod alias;
+
 pub mod declared;
 pub mod ledger;
+pub mod opening;
+pub mod reach;
 pub mod run;
+pub mod scene;
+mod speak;
+pub mod surroundings;
 pub mod tool_calls;
 pub mod turns;
 
@@ -10,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::chat::Object;
-use crate::config::{AgentKind, ClientTools, Policies};
+use crate::config::{ClientTools, Policies};
 use crate::error::{Error, Kind, Result};
 use crate::hooks::Hooks;
 use crate::tools::Tools;
@@ -20,12 +27,34 @@ use run::Run;
 /// Every agent of a snapshot, by name.
 pub type Directory = HashMap<String, Arc<Agent>>;
 
+/// How a run's reply comes about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Definition {
+    /// A loop of model calls and tools, declared in YAML or JSON.
+    Declarative,
+    /// Code for the Agents SDK.
+    Sdk,
+    /// One model call under another name, with hooks.
+    Alias,
+}
+
+impl Definition {
+    /// Its name in listings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Definition::Declarative => "declarative",
+            Definition::Sdk => "sdk",
+            Definition::Alias => "alias",
+        }
+    }
+}
+
 /// One agent of a snapshot.
 pub struct Agent {
     /// The name that clients use as the model.
     pub name: String,
     /// How it is defined.
-    pub kind: AgentKind,
+    pub definition: Definition,
     /// What it is for.
     pub description: Option<String>,
     /// Where its model is.
@@ -53,9 +82,10 @@ pub struct Agent {
 impl Agent {
     /// Why the agent cannot run now, in words for the operator; empty when it can.
     pub fn degraded(&self) -> Vec<String> {
-        match self.kind {
-            AgentKind::Sdk => vec!["this build of moongate does not run Python agents".to_owned()],
-            AgentKind::Declarative => self.tools.degraded(),
+        match self.definition {
+            Definition::Sdk => vec!["this build of moongate does not run Python agents".to_owned()],
+            Definition::Declarative => self.tools.degraded(),
+            Definition::Alias => Vec::new(),
         }
     }
 
@@ -72,18 +102,27 @@ impl Agent {
     /// Works on one request until the reply is complete, within the agent's `timeout`. The reply leaves through the run's events;
     /// what a failed run had already called is not to be called again by a client's retry.
     pub async fn drive(&self, run: &mut Run) -> Result<()> {
-        let outcome = tokio::time::timeout(self.policies.timeout, declared::drive(run)).await;
-        let outcome = outcome.unwrap_or_else(|_| {
-            let seconds = self.policies.timeout.as_secs_f64();
-            Err(Error::new(Kind::RunTimeout, format!("The agent did not finish within {seconds} s.")))
-        });
-        outcome.map_err(|mut error| {
+        let Err(error) = self.attempt(run).await else { return Ok(()) };
+        run.recover(error).await.map_err(|mut error| {
             let passing =
                 matches!(error.kind, Kind::UpstreamUnreachable | Kind::UpstreamRateLimited | Kind::UpstreamError | Kind::UpstreamEmpty);
-            if run.ledger.totals().tool_calls > 0 || !passing {
+            if run.scene.ledger.totals().tool_calls > 0 || !passing {
                 error.should_retry = Some(false);
             }
             error
+        })
+    }
+
+    async fn attempt(&self, run: &mut Run) -> Result<()> {
+        let driving = async {
+            match self.definition {
+                Definition::Alias => alias::drive(run).await,
+                Definition::Declarative | Definition::Sdk => declared::drive(run).await,
+            }
+        };
+        tokio::time::timeout(self.policies.timeout, driving).await.unwrap_or_else(|_| {
+            let seconds = self.policies.timeout.as_secs_f64();
+            Err(Error::new(Kind::RunTimeout, format!("The agent did not finish within {seconds} s.")))
         })
     }
 }

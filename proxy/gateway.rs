@@ -19,14 +19,16 @@ use tokio::sync::mpsc;
 use crate::access::Caller;
 use crate::admin;
 use crate::agent::Agent;
-use crate::agent::run::{EVENTS, Run, Start};
+use crate::agent::opening::Opening;
+use crate::agent::run::{EVENTS, Run};
+use crate::agent::scene::Scene;
+use crate::agent::surroundings::{Models, Route, Target};
 use crate::agent::turns::Turns;
 use crate::chat::peek::Peek;
 use crate::chat::request::{ChatRequest, missing};
 use crate::downstream::{answer, body, cors, visible_headers};
 use crate::error::{Error, Kind, Result};
 use crate::flight::Flight;
-use crate::route::{Route, Target};
 use crate::snapshot::reload::Snapshots;
 pub use context::Context;
 
@@ -93,8 +95,7 @@ impl Gateway {
                 context.run_of(&agent);
                 require_json(session.req_header())?;
                 body::finish(session).await?;
-                let request = ChatRequest::parse(&body)?;
-                self.run(session, context, agent, caller, request).await?;
+                self.run(session, context, agent, caller, &body, model).await?;
                 Ok(true)
             }
             Target::Upstream(upstream) => {
@@ -127,7 +128,7 @@ impl Gateway {
                 Ok(false)
             }
             Target::Agent(_) => {
-                let message = format!("'{model}' is an agent: it answers on /v1/chat/completions.");
+                let message = format!("'{model}' is run by the gateway: it answers on /v1/chat/completions.");
                 Err(Error::new(Kind::UnsupportedValue, message).param("model"))
             }
         }
@@ -139,21 +140,20 @@ impl Gateway {
         context: &mut Context,
         agent: Arc<Agent>,
         caller: &Caller,
-        request: ChatRequest,
+        body: &[u8],
+        model: &str,
     ) -> Result<()> {
+        let head = session.req_header();
+        let (method, path) = (head.method.to_string(), head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned());
+        let (around, headers) = (context.snapshot.around.clone(), visible_headers(&head.headers));
+        let scene = Scene::new(agent.clone(), around, caller.clone(), self.turns.clone(), context.ledger.clone(), headers);
+        let mut opening = Opening::new(scene, model);
+        answer::unless_gone(session, opening.announce(&method, &path, model)).await?;
+        let request = ChatRequest::parse(body)?;
         agent.check_available()?;
         let (events, pieces) = mpsc::channel(EVENTS);
         let streamed = request.stream;
-        let run = Run::begin(Start {
-            agent: agent.clone(),
-            directory: context.snapshot.agents.clone(),
-            caller: caller.clone(),
-            headers: visible_headers(&session.req_header().headers),
-            request,
-            turns: self.turns.clone(),
-            ledger: context.ledger.clone(),
-            events,
-        })?;
+        let run = Run::begin(opening, request, events)?;
         context.answered = true;
         answer::stream(session, &context.extra, &agent, run, pieces, streamed).await
     }

@@ -12,10 +12,12 @@ mod script;
 mod stdlib;
 mod subject;
 mod vm;
+mod world;
 
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,7 +30,9 @@ pub use self::point::Point;
 use self::pool::{Permit, Pool};
 use self::script::Script;
 use self::subject::Subject;
-use crate::chat::{Message, Object, Prompt, Usage};
+pub use self::subject::{CallView, ChunkView, FailureView, Head, ReplyView, ResultView};
+pub use self::world::{Nowhere, Reach, World};
+use crate::chat::{Message, Prompt, Usage};
 use crate::config::{Fault, HookEntry, OnError};
 use crate::error::Result;
 
@@ -77,26 +81,6 @@ pub struct RunView {
     pub depth: usize,
 }
 
-/// A tool call as `on_tool_call` sees it.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct CallView {
-    /// The tool's name; not changeable.
-    pub name: String,
-    /// The validated arguments.
-    pub arguments: Object,
-}
-
-/// A reply as `post_response` sees it.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct ReplyView {
-    /// The text.
-    pub content: String,
-    /// Tokens of the whole run; not changeable.
-    pub usage: Usage,
-    /// The text has left already: a change of it, or an answer, is logged and ignored.
-    pub streamed: bool,
-}
-
 impl Hooks {
     /// Compiles the scripts, paths relative to `root`, and runs each once. Every fault of a script names file, line and what would
     /// be right; a fault of an entry has no place and a key that is relative to `entries`: `[1].config.limit`.
@@ -114,10 +98,11 @@ impl Hooks {
         self.scripts.iter().any(|script| script.hold && script.defines(Point::PostResponse))
     }
 
-    /// The hooks of one run.
-    pub fn begin(self: &Arc<Self>, view: RunView) -> HookRun {
+    /// The hooks of one run, which reach what `world` offers.
+    pub fn begin(self: &Arc<Self>, view: RunView, world: Arc<dyn World>) -> HookRun {
+        let (hooks, run) = (Arc::clone(self), view.id.as_str().into());
         let progress = Mutex::new((view.hop, view.usage.clone()));
-        HookRun { hooks: Arc::clone(self), run: view.id.as_str().into(), view: Arc::new(view), progress, vm: tokio::sync::Mutex::default() }
+        HookRun { hooks, run, view: Arc::new(view), world, progress, vm: tokio::sync::Mutex::default() }
     }
 }
 
@@ -127,6 +112,7 @@ pub struct HookRun {
     hooks: Arc<Hooks>,
     run: Arc<str>,
     view: Arc<RunView>,
+    world: Arc<dyn World>,
     progress: Mutex<(u32, Usage)>,
     vm: tokio::sync::Mutex<Held>,
 }
@@ -144,9 +130,24 @@ impl HookRun {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = (hop, usage.clone());
     }
 
+    /// The headers that scripts see from now on.
+    pub fn set_headers(&mut self, headers: Vec<(String, String)>) {
+        Arc::make_mut(&mut self.view).headers = headers;
+    }
+
+    /// Before the messages of a client's request are decoded.
+    pub async fn on_request(&self, head: &mut Head) -> Result<Verdict<Infallible>> {
+        self.fire(head).await
+    }
+
     /// Before a model call. `Answer` is the reply in place of the model's.
     pub async fn pre_prompt(&self, prompt: &mut Prompt) -> Result<Verdict<Message>> {
         self.fire(prompt).await
+    }
+
+    /// For a piece of content.
+    pub async fn on_chunk(&self, chunk: &mut ChunkView) -> Result<Verdict<Infallible>> {
+        self.fire(chunk).await
     }
 
     /// Before a tool call; several may be under way at once. `Answer` is the result in place of the tool's.
@@ -154,9 +155,19 @@ impl HookRun {
         self.fire(call).await
     }
 
+    /// After a tool call. `Reject` is what the model reads instead.
+    pub async fn on_tool_result(&self, result: &mut ResultView) -> Result<Verdict<Infallible>> {
+        self.fire(result).await
+    }
+
     /// Once, with the final reply. `Answer` replaces it.
     pub async fn post_response(&self, reply: &mut ReplyView) -> Result<Verdict<Message>> {
         self.fire(reply).await
+    }
+
+    /// Once, when the run failed. `Answer` is the reply.
+    pub async fn on_error(&self, failure: &mut FailureView) -> Result<Verdict<Message>> {
+        self.fire(failure).await
     }
 
     /// Calls the hook of each script in turn, each with the changes of those before; the first verdict ends it.
@@ -239,7 +250,7 @@ impl HookRun {
 
     fn moment(&self) -> Moment {
         let (hop, usage) = self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Moment { run: Arc::clone(&self.run), view: Arc::clone(&self.view), hop, usage }
+        Moment { run: Arc::clone(&self.run), view: Arc::clone(&self.view), world: Arc::clone(&self.world), hop, usage }
     }
 
     fn too_late(&self, script: &Script, what: &str) {

@@ -39,6 +39,7 @@ mod model;
 mod route;
 pub mod server;
 pub mod snapshot;
+mod store;
 mod tls;
 pub mod tools;
 mod upstream;

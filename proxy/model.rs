@@ -26,7 +26,8 @@ const MAX_WHOLE_BYTES: usize = 32 << 20;
 /// A reply on its way. Dropping it closes the connection, and the upstream stops generating.
 #[derive(Debug)]
 pub struct ModelStream {
-    response: Response,
+    /// None for a reply that is there already.
+    response: Option<Response>,
     idle_timeout: Duration,
     form: Form,
     wire: wire::Decoder,
@@ -62,7 +63,7 @@ pub async fn ask(upstream: &Upstream, prompt: &Prompt) -> Result<ModelStream> {
     }
     let events = content_type(&response).starts_with("text/event-stream");
     Ok(ModelStream {
-        response,
+        response: Some(response),
         idle_timeout: upstream.settings.idle_timeout,
         form: if events { Form::Events(sse::Decoder::default()) } else { Form::Whole(Vec::new()) },
         wire: wire::Decoder::default(),
@@ -73,16 +74,31 @@ pub async fn ask(upstream: &Upstream, prompt: &Prompt) -> Result<ModelStream> {
 }
 
 impl ModelStream {
+    /// A reply that somebody else made: a chat completion's message, perhaps with the completion's `usage` and `finish_reason` in it.
+    pub fn of_message(message: Value) -> Result<ModelStream> {
+        let (usage, finish) = (message.get("usage").cloned(), message.get("finish_reason").cloned());
+        let completion = json!({ "choices": [{ "index": 0, "message": message, "finish_reason": finish }], "usage": usage });
+        let mut wire = wire::Decoder::default();
+        let frames = VecDeque::from([wire.decode(&completion.to_string())?]);
+        Ok(ModelStream {
+            response: None,
+            idle_timeout: Duration::ZERO,
+            form: Form::Whole(Vec::new()),
+            wire,
+            frames,
+            finished: true,
+            ended: true,
+        })
+    }
+
     /// The next piece, or `None` when the reply is complete. A stream that breaks off is an error, never an end.
     pub async fn next(&mut self) -> Result<Option<Frame>> {
         loop {
             if let Some(frame) = self.frames.pop_front() {
                 return Ok(Some(frame));
             }
-            if self.ended {
-                return Ok(None);
-            }
-            let chunk = tokio::time::timeout(self.idle_timeout, self.response.chunk()).await;
+            let Some(response) = self.response.as_mut().filter(|_| !self.ended) else { return Ok(None) };
+            let chunk = tokio::time::timeout(self.idle_timeout, response.chunk()).await;
             match chunk.map_err(|_| timed_out("stopped in the middle of its answer"))? {
                 Ok(Some(bytes)) => self.take(&bytes)?,
                 Ok(None) => self.end()?,

@@ -1,37 +1,23 @@
 //! Which agent or upstream a model's name means: the only matching code.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::access::Caller;
+use crate::agent::surroundings::{Models, Route, Target};
 use crate::agent::{Agent, Directory};
 use crate::config::document::{Alias, Ordered, UnknownModels};
 use crate::error::{Error, Kind, Result};
 use crate::upstream::{Upstream, catalog};
 
-/// Where a request goes.
-#[derive(Clone)]
-pub enum Target {
-    /// An agent works on it here.
-    Agent(Arc<Agent>),
-    /// It is passed to this upstream.
-    Upstream(Arc<Upstream>),
-}
-
-/// A target and the name that the model has there, when it differs from the one in the request.
-pub struct Route {
-    /// Where the request goes.
-    pub target: Target,
-    /// What `model` is replaced by on the way.
-    pub rename: Option<String>,
-}
-
 /// The names of a snapshot.
 pub struct Routes {
     agents: Arc<Directory>,
     aliases: Ordered<Alias>,
+    /// The aliases with hooks, which are runs.
+    runs: HashMap<String, Arc<Agent>>,
     /// The default upstream first, then the order of the configuration.
     upstreams: Vec<Arc<Upstream>>,
     unknown: UnknownModels,
@@ -39,40 +25,19 @@ pub struct Routes {
 
 impl Routes {
     /// `upstreams` has the default one first.
-    pub fn new(agents: Arc<Directory>, aliases: Ordered<Alias>, upstreams: Vec<Arc<Upstream>>, unknown: UnknownModels) -> Routes {
-        Routes { agents, aliases, upstreams, unknown }
+    pub fn new(
+        agents: Arc<Directory>,
+        aliases: Ordered<Alias>,
+        runs: HashMap<String, Arc<Agent>>,
+        upstreams: Vec<Arc<Upstream>>,
+        unknown: UnknownModels,
+    ) -> Routes {
+        Routes { agents, aliases, runs, upstreams, unknown }
     }
 
     /// The upstream for whatever no model decides.
     pub fn default_upstream(&self) -> Result<&Arc<Upstream>> {
         self.upstreams.first().ok_or_else(|| Error::new(Kind::UpstreamUnreachable, "No upstream is configured."))
-    }
-
-    /// Where `model` leads this caller: an agent, an alias, `upstream/model`, the upstream that lists it, the default upstream.
-    pub fn find(&self, model: &str, caller: &Caller) -> Result<Route> {
-        if let Some(agent) = self.agents.get(model) {
-            caller.require(model, agent.allow.as_deref())?;
-            return Ok(Route { target: Target::Agent(agent.clone()), rename: None });
-        }
-        if let Some(alias) = self.aliases.get(model) {
-            caller.require(model, alias.allow.as_deref())?;
-            let upstream = match &alias.upstream {
-                Some(name) => self.upstream(name).ok_or_else(|| unknown_model(model))?,
-                None => self.default_upstream()?,
-            };
-            return Ok(Route { target: Target::Upstream(upstream.clone()), rename: Some(alias.model.clone()) });
-        }
-        caller.require(model, None)?;
-        let prefixed = model.split_once('/').and_then(|(name, rest)| Some((self.upstream(name)?, rest)));
-        if let Some((upstream, rest)) = prefixed {
-            return Ok(Route { target: Target::Upstream(upstream.clone()), rename: Some(rest.to_owned()) });
-        }
-        let upstream = match self.upstreams.iter().find(|upstream| upstream.catalog.has(model)) {
-            Some(upstream) => upstream,
-            None if self.unknown == UnknownModels::Reject => return Err(unknown_model(model)),
-            None => self.default_upstream()?,
-        };
-        Ok(Route { target: Target::Upstream(upstream.clone()), rename: None })
     }
 
     /// What `GET /v1/models` lists for this caller: each id once, agents and aliases first.
@@ -105,6 +70,38 @@ impl Routes {
 
     fn upstream(&self, name: &str) -> Option<&Arc<Upstream>> {
         self.upstreams.iter().find(|upstream| upstream.name == name)
+    }
+}
+
+impl Models for Routes {
+    /// In this order: an agent, an alias, `upstream/model`, the upstream that lists it, the default upstream.
+    fn find(&self, model: &str, caller: &Caller) -> Result<Route> {
+        if let Some(agent) = self.agents.get(model) {
+            caller.require(model, agent.allow.as_deref())?;
+            return Ok(Route { target: Target::Agent(agent.clone()), rename: None });
+        }
+        if let Some(alias) = self.aliases.get(model) {
+            caller.require(model, alias.allow.as_deref())?;
+            if let Some(run) = self.runs.get(model) {
+                return Ok(Route { target: Target::Agent(run.clone()), rename: None });
+            }
+            let upstream = match &alias.upstream {
+                Some(name) => self.upstream(name).ok_or_else(|| unknown_model(model))?,
+                None => self.default_upstream()?,
+            };
+            return Ok(Route { target: Target::Upstream(upstream.clone()), rename: Some(alias.model.clone()) });
+        }
+        caller.require(model, None)?;
+        let prefixed = model.split_once('/').and_then(|(name, rest)| Some((self.upstream(name)?, rest)));
+        if let Some((upstream, rest)) = prefixed {
+            return Ok(Route { target: Target::Upstream(upstream.clone()), rename: Some(rest.to_owned()) });
+        }
+        let upstream = match self.upstreams.iter().find(|upstream| upstream.catalog.has(model)) {
+            Some(upstream) => upstream,
+            None if self.unknown == UnknownModels::Reject => return Err(unknown_model(model)),
+            None => self.default_upstream()?,
+        };
+        Ok(Route { target: Target::Upstream(upstream.clone()), rename: None })
     }
 }
 

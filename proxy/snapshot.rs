@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::access::Access;
 use crate::agent::Directory;
+use crate::agent::surroundings::Surroundings;
 use crate::config::document::{Document, Ordered};
 use crate::config::{Fault, Loaded};
 use crate::route::Routes;
@@ -23,9 +24,11 @@ pub struct Snapshot {
     /// Who may use it.
     pub access: Access,
     /// Which model means what.
-    pub routes: Routes,
+    pub routes: Arc<Routes>,
     /// The agents by name.
     pub agents: Arc<Directory>,
+    /// What runs find around them.
+    pub around: Arc<Surroundings>,
     /// The upstreams, the default one first.
     pub upstreams: Vec<Arc<Upstream>>,
     /// The MCP servers by name.

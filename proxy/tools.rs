@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod egress;
+pub mod fetch;
 pub mod http;
 pub mod mcp;
 pub mod schema;
@@ -62,6 +63,11 @@ pub enum Kind {
 }
 
 impl Tools {
+    /// No tools at all.
+    pub fn none() -> Tools {
+        Tools { sources: Vec::new(), last: ArcSwapOption::empty() }
+    }
+
     /// What the model may ask for now. Tools of a server that is down are absent.
     pub fn offer(&self) -> Offer {
         let catalogs: Vec<_> = self.sources.iter().map(Source::catalog).collect();
@@ -105,6 +111,11 @@ impl Offer {
     /// OpenAI's definitions, for the prompt.
     pub fn definitions(&self) -> Vec<Value> {
         self.tools.iter().map(|tool| tool.definition.clone()).collect()
+    }
+
+    /// Their names, for messages.
+    pub fn names(&self) -> String {
+        self.tools.iter().map(|tool| tool.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
     /// All of them, in the configuration's order.

@@ -1,68 +1,41 @@
 //! One request worked on by one agent: the verbs `ask_model`, `call_tools`, `finish`, and every limit of a run.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::ledger::Ledger;
-use super::turns::{Half, Turns};
-use super::{Agent, Directory};
-use crate::access::Caller;
+use super::Definition;
+use super::opening::Opening;
+use super::scene::Scene;
+use super::turns::Half;
 use crate::chat::request::ChatRequest;
 use crate::chat::wire::{Envelope, mint_call_id};
 use crate::chat::{CallDelta, Choice, Delta, Message, Object, Prompt, Reply, ToolCall, Usage, tool_name};
 use crate::config::{ClientTools, OnLimit};
 use crate::error::{Error, Kind, Result};
-use crate::hooks::{HookRun, Point, ReplyView, RunView, Verdict};
-use crate::model;
-use crate::tools::Offer;
+use crate::hooks::{HookRun, Point, Verdict};
 
 /// How many pieces of a reply may wait for a slow client before the model has to.
 pub const EVENTS: usize = 64;
-
-/// What a run is begun with.
-pub struct Start {
-    /// The agent at work.
-    pub agent: Arc<Agent>,
-    /// Every agent of the snapshot, for those that are used as tools.
-    pub directory: Arc<Directory>,
-    /// Who is asking.
-    pub caller: Caller,
-    /// The request's headers, names in lower case, credentials left out.
-    pub headers: Vec<(String, String)>,
-    /// What is asked.
-    pub request: ChatRequest,
-    /// Where turns wait for the client's half.
-    pub turns: Arc<Turns>,
-    /// Where the run's use is written.
-    pub ledger: Arc<Ledger>,
-    /// Where the pieces of the reply go.
-    pub events: mpsc::Sender<Delta>,
-}
 
 /// One request worked on by one agent.
 pub struct Run {
     /// What stands in every chunk: one id and one time for the run.
     pub envelope: Envelope,
-    /// What the run has used so far.
-    pub ledger: Arc<Ledger>,
-    pub(super) agent: Arc<Agent>,
-    pub(super) directory: Arc<Directory>,
-    pub(super) caller: Caller,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) offer: Offer,
+    pub(super) scene: Arc<Scene>,
     pub(super) hooks: HookRun,
-    pub(super) turns: Arc<Turns>,
-    pub(super) depth: u32,
     request: ChatRequest,
     client_tools: HashSet<String>,
-    events: mpsc::Sender<Delta>,
-    /// The text so far, kept back for `post_response` when the client has not read it yet.
-    held: Option<String>,
-    said: String,
+    pub(super) events: mpsc::Sender<Delta>,
+    /// The text so far, by choice, for `post_response`.
+    pub(super) said: BTreeMap<u32, String>,
+    /// The text is kept back until `post_response` has returned.
+    pub(super) holds: bool,
+    /// Text has left.
+    pub(super) has_spoken: bool,
     tool_hops: u32,
     last_call: bool,
 }
@@ -102,72 +75,54 @@ impl Turn {
 }
 
 impl Run {
-    /// Begins a run: the tools of this moment are its tools to the end.
-    pub fn begin(start: Start) -> Result<Run> {
-        if start.request.n() > 1 {
-            let message = format!("The agent '{}' gives one choice: 'n' must be 1.", start.agent.name);
+    /// Begins the run on its request. The pieces of the reply leave through `events`.
+    pub fn begin(opening: Opening, mut request: ChatRequest, events: mpsc::Sender<Delta>) -> Result<Run> {
+        let Opening { scene, hooks, id } = opening;
+        let agent = &scene.agent;
+        if request.n() > 1 && agent.definition != Definition::Alias {
+            let message = format!("The agent '{}' gives one choice: 'n' must be 1.", agent.name);
             return Err(Error::new(Kind::UnsupportedValue, message).param("n"));
         }
-        Ok(Run::at_depth(start, 0))
-    }
-
-    pub(super) fn at_depth(start: Start, depth: u32) -> Run {
-        let Start { agent, directory, caller, headers, mut request, turns, ledger, events } = start;
         let envelope = Envelope {
-            id: format!("chatcmpl-{}", uuid::Uuid::now_v7().simple()),
+            id,
             created: std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
             model: request.model.clone(),
             include_usage: request.stream && request.include_usage,
         };
-        let offer = agent.tools.offer();
-        let hooks = agent.hooks.begin(RunView {
-            id: envelope.id.clone(),
-            agent: agent.name.clone(),
-            model: request.model.clone(),
-            headers: headers.clone(),
-            key: caller.key_id().map(str::to_owned),
-            depth: depth as usize,
-            ..RunView::default()
-        });
         if agent.client_tools == ClientTools::Ignore {
             request.tools.clear();
         }
         let names = request.tools.iter().filter_map(tool_name);
-        let client_tools = names.filter(|name| offer.find(name).is_none()).map(str::to_owned).collect();
+        let client_tools = names.filter(|name| scene.offer.find(name).is_none()).map(str::to_owned).collect();
         let holds = agent.hooks.has(Point::PostResponse) && (!request.stream || agent.hooks.hold());
-        Run {
+        Ok(Run {
             envelope,
-            ledger,
-            agent,
-            directory,
-            caller,
-            headers,
-            offer,
+            scene,
             hooks,
-            turns,
-            depth,
             request,
             client_tools,
             events,
-            held: holds.then(String::new),
-            said: String::new(),
+            said: BTreeMap::new(),
+            holds,
+            has_spoken: false,
             tool_hops: 0,
             last_call: false,
-        }
+        })
     }
 
     /// The prompt that the first hop begins with: instructions, the conversation, all tools.
     pub fn opening_prompt(&mut self) -> Prompt {
         let history = std::mem::take(&mut self.request.messages);
-        let mut messages = self.turns.restore(self.caller.scope(), history);
-        if let Some(instructions) = &self.agent.instructions {
+        let Scene { agent, turns, caller, offer, .. } = &*self.scene;
+        let mut messages = turns.restore(caller.scope(), history);
+        if let Some(instructions) = &agent.instructions {
             instruct(&mut messages, instructions);
         }
-        let mut tools = self.offer.definitions();
+        let mut tools = offer.definitions();
         let theirs = self.request.tools.iter().filter(|tool| tool_name(tool).is_none_or(|name| self.client_tools.contains(name)));
         tools.extend(theirs.cloned());
         let mut rest = self.request.rest.clone();
-        for (name, value) in &self.agent.parameters {
+        for (name, value) in &agent.parameters {
             rest.entry(name.clone()).or_insert_with(|| value.clone());
         }
         rest.shift_remove("n");
@@ -178,19 +133,26 @@ impl Run {
         if tools.is_empty() {
             forget_tools(&mut rest);
         }
-        if !self.agent.policies.parallel_tool_calls && !tools.is_empty() {
+        if !agent.policies.parallel_tool_calls && !tools.is_empty() {
             rest.entry("parallel_tool_calls").or_insert(false.into());
         }
-        Prompt { model: self.agent.model.clone(), messages, tools, rest }
+        Prompt { model: agent.model.clone(), messages, tools, rest }
+    }
+
+    /// The prompt of an alias: all that the client sent, under the model's own name.
+    pub fn whole_prompt(&mut self) -> Prompt {
+        let request = &mut self.request;
+        let (messages, tools) = (std::mem::take(&mut request.messages), std::mem::take(&mut request.tools));
+        Prompt { model: self.scene.agent.model.clone(), messages, tools, rest: std::mem::take(&mut request.rest) }
     }
 
     /// One hop: asks the model and lets its text leave piece by piece. Returns the reply as a whole.
-    pub async fn ask_model(&mut self, prompt: &Prompt) -> Result<Choice> {
-        let hop = self.ledger.totals().hops + 1;
-        self.ledger.record(|totals| totals.hops = hop);
+    pub async fn ask_model(&mut self, prompt: &Prompt) -> Result<Reply> {
+        let hop = self.scene.ledger.totals().hops + 1;
+        self.scene.ledger.record(|totals| totals.hops = hop);
         let mut prompt = Cow::Borrowed(prompt);
-        if self.agent.hooks.has(Point::PrePrompt) {
-            self.hooks.advance(hop, &self.ledger.totals().usage);
+        if self.scene.agent.hooks.has(Point::PrePrompt) {
+            self.hooks.advance(hop, &self.usage());
             match self.hooks.pre_prompt(prompt.to_mut()).await? {
                 Verdict::Continue => {}
                 Verdict::Answer(message) => return self.answer(&message).await,
@@ -198,35 +160,50 @@ impl Run {
                 Verdict::Abort(status, message) => return Err(aborted(status, message)),
             }
         }
-        let upstream = self.agent.upstream.clone();
-        let mut stream = model::ask(&upstream, &prompt).await?;
+        let scene = self.scene.clone();
+        let relays = scene.agent.definition == Definition::Alias;
+        let mut stream = scene.around.ask(&scene.agent.upstream, &prompt).await?;
         let (mut reply, mut usage) = (Reply::default(), None);
         while let Some(frame) = stream.next().await? {
             usage = frame.usage.or(usage);
-            for delta in frame.deltas.into_iter().filter(|delta| delta.choice == 0) {
+            for mut delta in frame.deltas.into_iter().filter(|delta| relays || delta.choice == 0) {
+                self.read_chunk(&mut delta).await?;
                 reply.push(&delta);
-                // Calls and the end are the loop's to decide on; text, reasoning and the rest leave now.
-                self.say(Delta { calls: Vec::new(), finish: None, ..delta }).await?;
+                // The end, and an agent's calls, are the loop's to decide on; text, reasoning and the rest leave now.
+                let calls = if relays { delta.calls } else { Vec::new() };
+                self.say(Delta { calls, finish: None, ..delta }).await?;
             }
         }
+        self.read_last_chunks(&mut reply).await?;
         if let Some(usage) = usage {
-            self.ledger.spend(&usage);
+            scene.ledger.spend(&usage);
         }
-        let mut reply = reply.choices.into_iter().next().unwrap_or_default();
         if self.last_call {
-            reply.calls.clear();
+            reply.choices.iter_mut().for_each(|choice| choice.calls.clear());
         }
-        if reply.is_empty() {
+        if reply.choices.iter().all(Choice::is_empty) {
             return Err(Error::new(Kind::UpstreamEmpty, "The model ended its answer without a word."));
         }
         Ok(reply)
     }
 
+    /// A hook answered in the model's place.
+    async fn answer(&mut self, message: &Message) -> Result<Reply> {
+        let mut delta = Delta::text(message.words());
+        self.read_chunk(&mut delta).await?;
+        let mut reply = Reply::default();
+        reply.push(&delta);
+        self.say(delta).await?;
+        self.read_last_chunks(&mut reply).await?;
+        Ok(reply)
+    }
+
     /// What the reply asks for. The presence of calls decides, not the `finish_reason`, which upstreams get wrong.
     /// `Err` when it asks for more than the limits allow, and `on_limit` is `error`.
-    pub fn step(&self, reply: Choice) -> Result<Step> {
+    pub fn step(&self, reply: Reply) -> Result<Step> {
+        let reply = reply.choices.into_iter().next().unwrap_or_default();
         let (theirs, ours): (Vec<_>, Vec<_>) = reply.calls().cloned().partition(|call| self.client_tools.contains(&call.name));
-        let refuses = self.agent.policies.on_limit == OnLimit::Error && !ours.is_empty();
+        let refuses = self.scene.agent.policies.on_limit == OnLimit::Error && !ours.is_empty();
         if let Some(limit) = self.limit_reached().filter(|_| refuses) {
             return Err(Error::new(Kind::LimitExceeded, format!("The agent reached its limit `{limit}`.")));
         }
@@ -248,7 +225,7 @@ impl Run {
 
     /// Before a hop: at a limit with `on_limit: answer`, this one is the last, and has no tools.
     pub fn check_limits(&mut self, prompt: &mut Prompt) {
-        if self.agent.policies.on_limit == OnLimit::Answer && self.limit_reached().is_some() {
+        if self.scene.agent.policies.on_limit == OnLimit::Answer && self.limit_reached().is_some() {
             self.last_call = true;
             prompt.tools.clear();
             forget_tools(&mut prompt.rest);
@@ -257,7 +234,7 @@ impl Run {
 
     /// The limit that leaves no room for another turn with tools.
     fn limit_reached(&self) -> Option<&'static str> {
-        let (policies, totals) = (&self.agent.policies, self.ledger.totals());
+        let (policies, totals) = (&self.scene.agent.policies, self.scene.ledger.totals());
         if self.tool_hops >= policies.max_tool_hops {
             Some("max_tool_hops")
         } else if totals.tool_calls >= policies.max_tool_calls {
@@ -271,10 +248,9 @@ impl Run {
 
     /// The reply is complete: lets `post_response` see it, and ends the answer.
     pub async fn finish(&mut self, reply: Choice) -> Result<()> {
-        self.respond().await?;
         // A reply that asks for nothing ends as the model said, and never as if the client were to call something.
         let finish = reply.finish.filter(|finish| finish == "length" || finish == "content_filter");
-        self.end(finish.unwrap_or_else(|| "stop".into())).await
+        self.conclude(0, finish.unwrap_or_else(|| "stop".into())).await
     }
 
     /// The model asks for the client's tools: executes ours, keeps them for the next request, hands back theirs.
@@ -283,11 +259,11 @@ impl Run {
             turn.rename_theirs();
             let results = self.execute(&turn.ours).await?;
             let calls = turn.reply.calls().cloned().collect();
-            self.turns.keep(self.caller.scope(), &turn.theirs, Half { calls, results });
+            self.scene.turns.keep(self.scene.caller.scope(), &turn.theirs, Half { calls, results });
         }
         // Text that comes with the calls is a reply like any other; calls alone are none yet.
-        if !self.said.is_empty() {
-            self.respond().await?;
+        if self.said.get(&0).is_some_and(|said| !said.is_empty()) {
+            self.respond(0).await?;
         }
         for (index, call) in (0..).zip(turn.theirs) {
             let opening = CallDelta { index, id: Some(call.id), name: Some(call.name), arguments: String::new() };
@@ -296,75 +272,12 @@ impl Run {
                 self.send(Delta { calls: vec![piece], ..Delta::default() }).await?;
             }
         }
-        self.end("tool_calls".into()).await
-    }
-
-    /// A hook answered in the model's place.
-    async fn answer(&mut self, message: &Message) -> Result<Choice> {
-        let delta = Delta::text(message.words());
-        let mut reply = Reply::default();
-        reply.push(&delta);
-        self.say(delta).await?;
-        Ok(reply.choices.remove(0))
-    }
-
-    async fn respond(&mut self) -> Result<()> {
-        if !self.agent.hooks.has(Point::PostResponse) {
-            return Ok(());
-        }
-        let totals = self.ledger.totals();
-        self.hooks.advance(totals.hops, &totals.usage);
-        let content = std::mem::take(&mut self.said);
-        let mut view = ReplyView { content, usage: totals.usage, streamed: self.held.is_none() };
-        let text = match self.hooks.post_response(&mut view).await? {
-            Verdict::Continue => view.content,
-            Verdict::Answer(message) => message.words(),
-            Verdict::Reject(message) => return Err(rejected(message)),
-            Verdict::Abort(status, message) => return Err(aborted(status, message)),
-        };
-        if let Some(held) = &mut self.held {
-            *held = text;
-        }
-        self.release_held().await
-    }
-
-    /// Lets a piece of the reply leave, or keeps its text back for `post_response`.
-    async fn say(&mut self, mut delta: Delta) -> Result<()> {
-        delta.content = delta.content.filter(|text| !text.is_empty());
-        if let Some(text) = &delta.content {
-            if self.agent.hooks.has(Point::PostResponse) {
-                self.said.push_str(text);
-            }
-            if let Some(held) = &mut self.held {
-                held.push_str(text);
-                delta.content = None;
-            }
-        }
-        if delta == (Delta { choice: delta.choice, ..Delta::default() }) {
-            return Ok(());
-        }
-        self.send(delta).await
-    }
-
-    async fn release_held(&mut self) -> Result<()> {
-        match self.held.take() {
-            Some(text) if !text.is_empty() => self.send(Delta::text(text)).await,
-            _ => Ok(()),
-        }
-    }
-
-    async fn end(&mut self, finish: String) -> Result<()> {
-        self.send(Delta { finish: Some(finish), ..Delta::default() }).await
-    }
-
-    async fn send(&self, delta: Delta) -> Result<()> {
-        let sent = self.events.send(delta).await;
-        sent.map_err(|_| Error::new(Kind::ClientGone, "The client left."))
+        self.end(0, "tool_calls".into()).await
     }
 
     /// Tokens used so far.
     pub fn usage(&self) -> Usage {
-        self.ledger.totals().usage
+        self.scene.ledger.totals().usage
     }
 }
 

@@ -29,7 +29,11 @@ pub struct ChatRequest {
 impl ChatRequest {
     /// Reads a body. Each error names the parameter at fault.
     pub fn parse(body: &[u8]) -> Result<ChatRequest> {
-        let mut fields = object(body)?;
+        ChatRequest::of_fields(object(body)?)
+    }
+
+    /// The same of a body that is an object already.
+    pub fn of_fields(mut fields: Object) -> Result<ChatRequest> {
         let request = ChatRequest {
             model: take(&mut fields, "model", "a string", |v| v.as_str().map(str::to_owned))?.ok_or_else(|| missing("model"))?,
             messages: messages(take(&mut fields, "messages", "an array", into_array)?.ok_or_else(|| missing("messages"))?)?,

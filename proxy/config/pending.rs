@@ -6,7 +6,7 @@ use super::fault::Fault;
 use super::load::Loaded;
 
 /// Keys of the gateway's document. `*` is any name, `[*]` any item.
-const DOCUMENT: [&str; 20] = [
+const DOCUMENT: [&str; 19] = [
     "auth.anonymous.client_tools",
     "auth.anonymous.limits",
     "auth.anonymous.progress",
@@ -15,7 +15,6 @@ const DOCUMENT: [&str; 20] = [
     "auth.keys[*].progress",
     "limits",
     "models.*.fallback",
-    "models.*.hooks",
     "prices",
     "python",
     "redis",

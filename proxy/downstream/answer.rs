@@ -47,6 +47,22 @@ pub async fn stream(
     }
 }
 
+/// Works on a request whose body was read, until it is done or the client leaves.
+pub async fn unless_gone<T>(session: &mut Session, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            left = session.as_downstream_mut().read_body_or_idle(true) => {
+                if let Err(error) = left {
+                    return Err(Error::new(Kind::ClientGone, "The client left.").source(error));
+                }
+            }
+        }
+    }
+}
+
 struct Writer<'a> {
     envelope: Envelope,
     extra: &'a Extra,

@@ -11,6 +11,7 @@ use super::convert::{self, Misfit, Origins};
 use super::meter::Meter;
 use super::script::Folder;
 use super::vm;
+use super::world::World;
 use crate::chat::{Object, Usage};
 
 /// The call that a VM is busy with; its Lua state has it as application data.
@@ -25,6 +26,8 @@ pub(super) struct Context {
     pub modules: Table,
     pub meter: Arc<Meter>,
     pub view: Arc<RunView>,
+    /// What the script may reach.
+    pub world: Arc<dyn World>,
     pub hop: u32,
     pub usage: Usage,
     /// Lines that the call has logged.

@@ -12,6 +12,7 @@ use super::point::{self, Point};
 use super::pool::Pool;
 use super::script::Script;
 use super::vm::Vm;
+use super::world::World;
 use crate::chat::{Object, Usage};
 
 /// The VM of one run. It goes back to the pool when it is dropped, unless a script spoiled it.
@@ -42,6 +43,7 @@ struct Instance {
 pub(super) struct Moment {
     pub run: Arc<str>,
     pub view: Arc<RunView>,
+    pub world: Arc<dyn World>,
     pub hop: u32,
     pub usage: Usage,
 }
@@ -90,6 +92,7 @@ impl Live {
             modules: instances[index].modules.clone(),
             meter: Arc::clone(&vm.meter),
             view: Arc::clone(&moment.view),
+            world: Arc::clone(&moment.world),
             hop: moment.hop,
             usage: moment.usage.clone(),
             n_lines: 0,

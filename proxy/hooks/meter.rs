@@ -82,6 +82,36 @@ impl Meter {
         .await
     }
 
+    /// Runs a Lua thread beside others of the same call; it may yield between slices, too.
+    pub(super) async fn branch<F: Future>(&self, thread: &Thread, future: F) -> F::Output {
+        let mut future = pin!(future);
+        let branch = thread.state() as usize;
+        poll_fn(|cx| {
+            let trunk = self.top.swap(branch, Relaxed);
+            let polled = future.as_mut().poll(cx);
+            self.top.store(trunk, Relaxed);
+            polled
+        })
+        .await
+    }
+
+    /// Waits for work of the gateway's own inside a call, without counting it.
+    pub(super) async fn wait<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|cx| self.free(|| future.as_mut().poll(cx))).await
+    }
+
+    /// Whether the code that is running may wait: the hook itself or a branch of it, and not a coroutine of the script's own,
+    /// which would take the waiting for a result.
+    pub(super) fn may_wait(&self, lua: &Lua) -> bool {
+        lua.state() as usize == self.top.load(Relaxed)
+    }
+
+    /// Whether a call is being polled that may wait at all.
+    pub(super) fn is_driving(&self) -> bool {
+        self.top.load(Relaxed) != 0
+    }
+
     /// Runs `f`, work of the gateway's own inside a call, without counting it.
     pub(super) fn free<R>(&self, f: impl FnOnce() -> R) -> R {
         let before = cpu_now();

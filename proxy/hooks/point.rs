@@ -3,12 +3,20 @@
 /// A place in the life of a run at which scripts may act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Point {
+    /// Once, before the messages of a client's request are decoded.
+    OnRequest,
     /// Before each model call.
     PrePrompt,
+    /// For each piece of content.
+    OnChunk,
     /// Before each tool call that the gateway executes.
     OnToolCall,
+    /// After each such call.
+    OnToolResult,
     /// Once, with the final reply.
     PostResponse,
+    /// Once, when the run failed.
+    OnError,
 }
 
 impl Point {
@@ -19,11 +27,7 @@ impl Point {
 
     /// The point's row of the table.
     pub(super) fn row(self) -> &'static Row {
-        match self {
-            Point::PrePrompt => &ROWS[1],
-            Point::OnToolCall => &ROWS[3],
-            Point::PostResponse => &ROWS[5],
-        }
+        &ROWS[self as usize]
     }
 }
 
@@ -33,23 +37,27 @@ pub(super) struct Row {
     pub name: &'static str,
     /// The name and the type of the hook's first argument, as `_meta/hooks.lua` has them.
     pub argument: (&'static str, &'static str),
-    /// The point, if this version fires it.
-    pub point: Option<Point>,
+    /// The point.
+    pub point: Point,
     /// The verdicts that mean something here.
     pub verdicts: &'static [&'static str],
 }
 
+const fn row(point: Point, name: &'static str, argument: (&'static str, &'static str), verdicts: &'static [&'static str]) -> Row {
+    Row { name, argument, point, verdicts }
+}
+
 const ALL: &[&str] = &["answer", "reject", "abort"];
 
-/// Every hook point, in the order in which they fire.
+/// Every hook point, in the order of `Point`, which is the order in which they fire.
 pub(super) const ROWS: [Row; 7] = [
-    Row { name: "on_request", argument: ("head", "Head"), point: None, verdicts: &["reject", "abort"] },
-    Row { name: "pre_prompt", argument: ("prompt", "Prompt"), point: Some(Point::PrePrompt), verdicts: ALL },
-    Row { name: "on_chunk", argument: ("chunk", "Chunk"), point: None, verdicts: &["abort"] },
-    Row { name: "on_tool_call", argument: ("call", "ToolCall"), point: Some(Point::OnToolCall), verdicts: ALL },
-    Row { name: "on_tool_result", argument: ("result", "ToolResult"), point: None, verdicts: ALL },
-    Row { name: "post_response", argument: ("reply", "Reply"), point: Some(Point::PostResponse), verdicts: ALL },
-    Row { name: "on_error", argument: ("failure", "Failure"), point: None, verdicts: &["answer", "abort"] },
+    row(Point::OnRequest, "on_request", ("head", "Head"), &["reject", "abort"]),
+    row(Point::PrePrompt, "pre_prompt", ("prompt", "Prompt"), ALL),
+    row(Point::OnChunk, "on_chunk", ("chunk", "Chunk"), &["abort"]),
+    row(Point::OnToolCall, "on_tool_call", ("call", "ToolCall"), ALL),
+    row(Point::OnToolResult, "on_tool_result", ("result", "ToolResult"), &["reject", "abort"]),
+    row(Point::PostResponse, "post_response", ("reply", "Reply"), ALL),
+    row(Point::OnError, "on_error", ("failure", "Failure"), &["answer", "abort"]),
 ];
 
 /// Why a hook may not return `verdict` here, in words for the script's author.
@@ -78,11 +86,8 @@ mod tests {
     #[test]
     fn each_point_finds_its_own_row() {
         for row in &ROWS {
-            if let Some(point) = row.point {
-                assert_eq!(point.name(), row.name);
-            }
+            assert_eq!(row.point.name(), row.name);
         }
-        assert_eq!(ROWS.iter().filter(|row| row.point.is_some()).count(), 3);
     }
 
     #[test]
@@ -99,7 +104,7 @@ mod tests {
         assert_eq!(suggest("helper", names()), None);
     }
 
-    /// The types that editors read name every point, with its argument, and say which are not offered yet.
+    /// The types that editors read name every point with its argument.
     #[test]
     fn the_meta_file_is_equal_to_the_table() {
         let meta = include_str!("../../lua-stdlib/_meta/hooks.lua");
@@ -108,7 +113,6 @@ mod tests {
             class.lines().take_while(|line| line.starts_with("---@field")).filter(|line| line.contains("fun(")).collect();
         let expected: Vec<String> = ROWS
             .iter()
-            .filter(|row| row.point.is_some())
             .map(|row| format!("---@field {}? fun({}: {}, run: Run): Verdict?", row.name, row.argument.0, row.argument.1))
             .collect();
         assert_eq!(written.len(), expected.len(), "{written:?}");

@@ -13,6 +13,7 @@ use super::context::Context;
 use super::failure::{self, Failure};
 use super::point::{self, Point, ROWS};
 use super::vm::Vm;
+use super::world::Nowhere;
 use super::{RunView, convert, stdlib};
 use crate::chat::Usage;
 use crate::config::agent::HookOptions;
@@ -180,6 +181,7 @@ impl Loader<'_> {
             modules: vm.lua.create_table().map_err(unready)?,
             meter: Arc::clone(&vm.meter),
             view: Arc::new(RunView::default()),
+            world: Arc::new(Nowhere),
             hop: 0,
             usage: Usage::default(),
             n_lines: 0,
@@ -202,7 +204,7 @@ impl Loader<'_> {
         }
     }
 
-    /// Every key of the table is `config` or a hook point that this version offers.
+    /// Every key of the table is `config` or a hook point.
     fn check_hooks(&mut self, script: &mut Script, table: &Table, source: &str) {
         for (key, value) in table.pairs::<Lv, Lv>().flatten() {
             let key = key.as_string().map(|key| key.to_string_lossy()).unwrap_or_else(|| format!("[{}]", key.type_name()));
@@ -212,12 +214,11 @@ impl Loader<'_> {
             let line = line_of(source, &key, value.as_function());
             let row = ROWS.iter().find(|row| row.name == key);
             let problem = match row.map(|row| row.point) {
-                Some(Some(point)) if value.is_function() => {
+                Some(point) if value.is_function() => {
                     script.points.push(point);
                     continue;
                 }
-                Some(Some(_)) => format!("`{key}` is a hook and must be a function, not {}", value.type_name()),
-                Some(None) => format!("the hook `{key}` is not offered by this version"),
+                Some(_) => format!("`{key}` is a hook and must be a function, not {}", value.type_name()),
                 None => {
                     let near = point::suggest(&key, ROWS.iter().map(|row| row.name).chain(["config"]));
                     let hint = near.map(|near| format!(": did you mean `{near}`?"));

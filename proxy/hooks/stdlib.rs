@@ -2,6 +2,8 @@
 
 mod json;
 mod log;
+mod parallel;
+mod reach;
 
 use std::sync::{Arc, LazyLock};
 
@@ -9,6 +11,7 @@ use mlua::chunk::Compiler;
 use mlua::{Lua, Table, Value};
 
 use super::context::Context;
+use super::world::Reach;
 use super::{point, vm};
 
 /// A module of the program: a Lua half, which scripts see, on a native half.
@@ -27,7 +30,26 @@ macro_rules! module {
 }
 
 /// Every module, in the order of the alphabet.
-static MODULES: [Module; 3] = [module!("json", json::install), module!("log", log::install), module!("text", |_, _| Ok(()))];
+static MODULES: [Module; 13] = [
+    module!("agent", |lua, native| reach::install(lua, native, Reach::Agent)),
+    module!("cache", pure),
+    module!("http", |lua, native| reach::install(lua, native, Reach::Http)),
+    module!("json", json::install),
+    module!("limit", pure),
+    module!("llm", |lua, native| reach::install(lua, native, Reach::Llm)),
+    module!("log", log::install),
+    module!("mcp", |lua, native| reach::install(lua, native, Reach::Mcp)),
+    module!("parallel", parallel::install),
+    module!("python", |lua, native| reach::install(lua, native, Reach::Python)),
+    module!("store", |lua, native| reach::install(lua, native, Reach::Store)),
+    module!("text", pure),
+    module!("tools", |lua, native| reach::install(lua, native, Reach::Tools)),
+];
+
+/// The native half of a module that is all Lua.
+fn pure(_: &Lua, _: &Table) -> mlua::Result<()> {
+    Ok(())
+}
 
 /// The registry's names for what `require` needs.
 const LOADED: &str = "moongate.std";

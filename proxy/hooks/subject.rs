@@ -1,10 +1,23 @@
 //! What each hook's argument is made of, what a script may change in it, and what an answer means there. No Lua in here.
 
+mod call;
+mod chunk;
+mod failure;
+mod head;
+mod prompt;
+mod reply;
+mod result;
+
 use serde_json::Value;
 
+pub use self::call::CallView;
+pub use self::chunk::ChunkView;
+pub use self::failure::FailureView;
+pub use self::head::Head;
+pub use self::reply::ReplyView;
+pub use self::result::ResultView;
 use super::point::Point;
-use super::{CallView, ReplyView};
-use crate::chat::{Message, Object, Prompt};
+use crate::chat::{Message, Object};
 
 /// A value that hooks are called with.
 pub(super) trait Subject: Default + Sized {
@@ -32,120 +45,9 @@ pub(super) trait Subject: Default + Sized {
     }
 }
 
-impl Subject for Prompt {
-    type Answer = Message;
-
-    const POINT: Point = Point::PrePrompt;
-
-    fn into_fields(self) -> Object {
-        let mut fields = Object::with_capacity(self.rest.len() + 3);
-        fields.insert("model".into(), Value::String(self.model));
-        fields.insert("messages".into(), self.messages.into_iter().map(|message| Value::Object(message.0)).collect());
-        fields.insert("tools".into(), Value::Array(self.tools));
-        fields.extend(self.rest);
-        fields
-    }
-
-    fn from_fields(mut fields: Object) -> Self {
-        let model = text(fields.shift_remove("model"));
-        let messages = items(fields.shift_remove("messages")).into_iter().filter_map(|message| match message {
-            Value::Object(fields) => Some(Message(fields)),
-            _ => None,
-        });
-        Prompt { model, messages: messages.collect(), tools: items(fields.shift_remove("tools")), rest: fields }
-    }
-
-    fn check(name: &str, value: Option<&Value>) -> Result<(), String> {
-        match (name, value) {
-            ("model", Some(Value::String(model))) if !model.is_empty() => Ok(()),
-            ("model", _) => Err("prompt.model must be text".into()),
-            ("messages", Some(Value::Array(messages))) => messages.iter().enumerate().try_for_each(|(index, message)| {
-                let has_role = message.get("role").is_some_and(Value::is_string);
-                if has_role { Ok(()) } else { Err(format!("prompt.messages[{}] must be a table with a `role`", index + 1)) }
-            }),
-            ("messages", _) => Err("prompt.messages must be a list".into()),
-            ("tools", None) => Ok(()),
-            ("tools", Some(value)) if is_empty_object(value) => Ok(()),
-            ("tools", Some(Value::Array(tools))) if tools.iter().all(Value::is_object) => Ok(()),
-            ("tools", _) => Err("prompt.tools must be a list of tables".into()),
-            _ => Ok(()),
-        }
-    }
-
-    fn answer(value: Value) -> Result<Message, String> {
-        message(value)
-    }
-}
-
-impl Subject for CallView {
-    type Answer = Value;
-
-    const POINT: Point = Point::OnToolCall;
-
-    fn into_fields(self) -> Object {
-        let mut fields = Object::with_capacity(2);
-        fields.insert("name".into(), Value::String(self.name));
-        fields.insert("arguments".into(), Value::Object(self.arguments));
-        fields
-    }
-
-    fn from_fields(mut fields: Object) -> Self {
-        let arguments = match fields.shift_remove("arguments") {
-            Some(Value::Object(arguments)) => arguments,
-            _ => Object::new(),
-        };
-        CallView { name: text(fields.shift_remove("name")), arguments }
-    }
-
-    fn check(name: &str, value: Option<&Value>) -> Result<(), String> {
-        match (name, value) {
-            ("arguments", Some(Value::Object(_))) => Ok(()),
-            ("arguments", _) => Err("call.arguments must be a table with names".into()),
-            ("name", _) => Err("call.name cannot be changed".into()),
-            _ => Err(format!("call has no field `{name}`")),
-        }
-    }
-
-    fn answer(value: Value) -> Result<Value, String> {
-        Ok(value)
-    }
-}
-
-impl Subject for ReplyView {
-    type Answer = Message;
-
-    const POINT: Point = Point::PostResponse;
-
-    fn into_fields(self) -> Object {
-        let mut fields = Object::with_capacity(3);
-        fields.insert("content".into(), Value::String(self.content));
-        fields.insert("streamed".into(), Value::Bool(self.streamed));
-        fields.insert("usage".into(), serde_json::to_value(&self.usage).unwrap_or_default());
-        fields
-    }
-
-    fn from_fields(mut fields: Object) -> Self {
-        let streamed = fields.get("streamed").and_then(Value::as_bool).unwrap_or_default();
-        let usage = fields.shift_remove("usage").and_then(|usage| serde_json::from_value(usage).ok()).unwrap_or_default();
-        ReplyView { content: text(fields.shift_remove("content")), usage, streamed }
-    }
-
-    fn check(name: &str, value: Option<&Value>) -> Result<(), String> {
-        match (name, value) {
-            ("content", Some(Value::String(_))) => Ok(()),
-            ("content", _) => Err("reply.content must be text".into()),
-            ("usage" | "streamed", _) => Err(format!("reply.{name} cannot be changed")),
-            _ => Err(format!("reply has no field `{name}`")),
-        }
-    }
-
-    fn answer(value: Value) -> Result<Message, String> {
-        message(value)
-    }
-
-    fn is_settled(&self) -> bool {
-        self.streamed
-    }
+/// Why a field that is not to be changed may not be, or that there is none of that name.
+fn fixed(argument: &str, name: &str, known: &[&str]) -> String {
+    if known.contains(&name) { format!("{argument}.{name} cannot be changed") } else { format!("{argument} has no field `{name}`") }
 }
 
 /// An answer in the model's place: text, or a whole message.
@@ -174,6 +76,10 @@ fn text(value: Option<Value>) -> String {
     }
 }
 
+fn number(value: Option<&Value>) -> u32 {
+    value.and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok()).unwrap_or_default()
+}
+
 fn items(value: Option<Value>) -> Vec<Value> {
     match value {
         Some(Value::Array(items)) => items,
@@ -190,20 +96,36 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::chat::Prompt;
+
+    /// The names after `---@field` of a class in the file that editors read.
+    fn documented(class: &str) -> Vec<String> {
+        let meta = include_str!("../../lua-stdlib/_meta/hooks.lua");
+        let (_, rest) = meta.split_once(&format!("---@class {class}\n")).expect("the class");
+        let fields = rest.lines().map_while(|line| line.strip_prefix("---@field "));
+        fields.filter_map(|field| field.split(' ').next()).map(|name| name.trim_end_matches('?').to_owned()).collect()
+    }
 
     #[test]
-    fn fields_survive_the_way_there_and_back() {
-        let prompt = Prompt {
-            model: "m".into(),
-            messages: vec![Message::text("user", "hi")],
-            tools: vec![json!({ "type": "function" })],
-            rest: json!({ "temperature": 1, "stop": null }).as_object().cloned().unwrap(),
-        };
-        assert_eq!(Prompt::from_fields(prompt.clone().into_fields()), prompt);
-        let call = CallView { name: "n".into(), arguments: json!({ "a": 1 }).as_object().cloned().unwrap() };
-        assert_eq!(CallView::from_fields(call.clone().into_fields()), call);
-        let reply = ReplyView { content: "c".into(), streamed: true, ..ReplyView::default() };
-        assert_eq!(ReplyView::from_fields(reply.clone().into_fields()), reply);
+    fn the_meta_file_names_every_field() {
+        fn check<S: Subject>() {
+            let fields: Vec<String> = S::default().into_fields().keys().cloned().collect();
+            let mut documented = documented(S::POINT.row().argument.1);
+            // A prompt has whatever else the request had.
+            documented.retain(|name| S::POINT != Point::PrePrompt || (name != "[string]" && name != "temperature"));
+            let sorted = |mut names: Vec<String>| {
+                names.sort();
+                names
+            };
+            assert_eq!(sorted(documented), sorted(fields), "{}", S::POINT.name());
+        }
+        check::<Head>();
+        check::<Prompt>();
+        check::<ChunkView>();
+        check::<CallView>();
+        check::<ResultView>();
+        check::<ReplyView>();
+        check::<FailureView>();
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::{Value, json};
 
 use super::pool::Pool;
-use super::{CallView, HookRun, Hooks, ReplyView, RunView, Verdict};
+use super::{CallView, HookRun, Hooks, Nowhere, ReplyView, RunView, Verdict, World};
 use crate::chat::{Message, Object, Prompt};
 use crate::config::agent::HookOptions;
 use crate::config::{HookEntry, OnError};
@@ -73,8 +73,13 @@ fn view() -> RunView {
     RunView { id: "run-1".into(), agent: "support".into(), model: "support".into(), hop: 1, ..RunView::default() }
 }
 
+/// A world in which nothing is there.
+fn nowhere() -> Arc<dyn World> {
+    Arc::new(Nowhere)
+}
+
 fn begin(source: &str) -> HookRun {
-    hooks(source).begin(view())
+    hooks(source).begin(view(), nowhere())
 }
 
 fn prompt() -> Prompt {

@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 
 use super::{Snapshot, Watched};
 use crate::access::Access;
-use crate::agent::{Agent, Directory};
-use crate::config::document::{McpTransport, Ordered};
-use crate::config::{AgentEntry, ClientTools, Fault, Loaded, validate};
+use crate::agent::surroundings::Surroundings;
+use crate::agent::{Agent, Definition, Directory};
+use crate::chat::Object;
+use crate::config::document::{Alias, McpTransport, Ordered};
+use crate::config::{AgentEntry, AgentKind, ClientTools, Fault, HookEntry, Loaded, Origin, Policies, validate};
 use crate::hooks::Hooks;
 use crate::route::Routes;
 use crate::tools::Tools;
@@ -21,6 +24,9 @@ use crate::upstream::Upstream;
 
 /// The name by which a configuration calls this very program, wherever it is installed.
 const OURSELVES: &str = "moongate";
+
+/// How long an alias may take: as for plain traffic, the upstream's own timeouts are what ends it.
+const ALIAS_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// Where this program is. Asked once: after an upgrade in place the system would name a file that is gone.
 static OUR_PATH: LazyLock<Option<String>> = LazyLock::new(|| Some(std::env::current_exe().ok()?.to_string_lossy().into_owned()));
@@ -61,15 +67,31 @@ pub(super) fn build(loaded: &Loaded, old: Option<&Snapshot>, control: &Handle) -
             Err(wrong) => faults.extend(wrong),
         }
     }
+    let mut runs = HashMap::new();
+    for (name, alias) in loaded.document.models.iter().filter(|(_, alias)| !alias.hooks.is_empty()) {
+        match run_of_alias(name, alias, loaded, &upstreams) {
+            Ok(agent) => _ = runs.insert(name.clone(), Arc::new(agent)),
+            Err(wrong) => faults.extend(wrong),
+        }
+    }
     if !faults.is_empty() {
         return Err(faults);
     }
     let document = loaded.document.clone();
     let agents = Arc::new(agents);
     let aliases = document.models.clone();
-    let routes = Routes::new(agents.clone(), aliases, upstreams.clone(), document.server.unknown_models);
+    let routes = Arc::new(Routes::new(agents.clone(), aliases, runs, upstreams.clone(), document.server.unknown_models));
+    let store = old.map(|old| old.around.store.clone()).unwrap_or_default();
+    let around = Arc::new(Surroundings {
+        agents: agents.clone(),
+        models: routes.clone(),
+        mcp_servers: mcp_servers.clone(),
+        egress,
+        store,
+        stand_in: None,
+    });
     let watched = watched(loaded);
-    Ok(Snapshot { document, access, routes, agents, upstreams, mcp_servers, warnings, watched })
+    Ok(Snapshot { document, access, routes, agents, around, upstreams, mcp_servers, warnings, watched })
 }
 
 /// The upstreams, the default one first; those that did not change are the old ones.
@@ -120,32 +142,25 @@ fn agent(
     let describe = |name: &str| descriptions.get(name).map(|description| (*description).clone().unwrap_or_default());
     let tools = Tools::build(&doc.tools, &Around { servers, egress, agent: &describe });
     let tools = tools.map_err(|wrong| faults.extend(wrong.into_iter().map(|(key, message)| entry.origin.fault(&key, message))));
-    let hooks = Hooks::load(&doc.hooks, &loaded.root);
-    let hooks = hooks.map_err(|wrong| {
-        faults.extend(wrong.into_iter().map(|fault| match fault.place {
-            // The script's own fault stands in the script.
-            Some(_) => fault,
-            None => entry.origin.fault(&format!("hooks{}", fault.key), fault.message),
-        }))
-    });
-    let upstream = match &doc.upstream {
-        Some(name) => upstreams.iter().find(|upstream| upstream.name == *name),
-        None => upstreams.first(),
-    };
+    let hooks = hooks(&doc.hooks, loaded, &entry.origin, "hooks").map_err(|wrong| faults.extend(wrong));
+    let upstream = upstream(doc.upstream.as_deref(), upstreams);
     if upstream.is_none() {
         faults.push(entry.origin.fault("upstream", "there is no upstream for its model".to_owned()));
     }
     match (tools, hooks, upstream) {
         (Ok(tools), Ok(hooks), Some(upstream)) => Ok(Agent {
             name: entry.name.clone(),
-            kind: doc.kind,
+            definition: match doc.kind {
+                AgentKind::Declarative => Definition::Declarative,
+                AgentKind::Sdk => Definition::Sdk,
+            },
             description: doc.description.clone(),
             upstream: upstream.clone(),
             model: doc.model.clone().unwrap_or_default(),
             instructions: doc.instructions.clone().filter(|text| !text.trim().is_empty()),
             parameters: doc.parameters.clone(),
             hooks: Arc::new(hooks),
-            scripts: doc.hooks.iter().map(|hook| hook.script().to_owned()).collect(),
+            scripts: scripts(&doc.hooks),
             tools,
             policies: doc.policies.clone(),
             client_tools: doc.client_tools.unwrap_or(ClientTools::Offer),
@@ -155,9 +170,53 @@ fn agent(
     }
 }
 
+/// An alias with hooks: an agent of one model call, without tools of its own, that takes as long as its model does.
+fn run_of_alias(name: &str, alias: &Alias, loaded: &Loaded, upstreams: &[Arc<Upstream>]) -> Result<Agent, Vec<Fault>> {
+    let origin = &loaded.origin;
+    let hooks = hooks(&alias.hooks, loaded, origin, &format!("models.{name}.hooks"))?;
+    let upstream = upstream(alias.upstream.as_deref(), upstreams)
+        .ok_or_else(|| vec![origin.fault(&format!("models.{name}"), "there is no upstream for its model")])?;
+    Ok(Agent {
+        name: name.to_owned(),
+        definition: Definition::Alias,
+        description: None,
+        upstream: upstream.clone(),
+        model: alias.model.clone(),
+        instructions: None,
+        parameters: Object::new(),
+        hooks: Arc::new(hooks),
+        scripts: scripts(&alias.hooks),
+        tools: Tools::none(),
+        policies: Policies { timeout: ALIAS_TIMEOUT, ..Policies::default() },
+        client_tools: ClientTools::Offer,
+        allow: alias.allow.clone(),
+    })
+}
+
+/// The compiled scripts; a fault of an entry stands where `key` is written, a script's own in the script.
+fn hooks(entries: &[HookEntry], loaded: &Loaded, origin: &Origin, key: &str) -> Result<Hooks, Vec<Fault>> {
+    let located = |fault: Fault| match fault.place {
+        Some(_) => fault,
+        None => origin.fault(&format!("{key}{}", fault.key), fault.message),
+    };
+    Hooks::load(entries, &loaded.root).map_err(|wrong| wrong.into_iter().map(located).collect())
+}
+
+fn upstream<'a>(name: Option<&str>, upstreams: &'a [Arc<Upstream>]) -> Option<&'a Arc<Upstream>> {
+    match name {
+        Some(name) => upstreams.iter().find(|upstream| upstream.name == name),
+        None => upstreams.first(),
+    }
+}
+
+fn scripts(entries: &[HookEntry]) -> Vec<String> {
+    entries.iter().map(|hook| hook.script().to_owned()).collect()
+}
+
 /// Which folders to watch: a file is replaced by most editors, so its folder tells more than it does.
 fn watched(loaded: &Loaded) -> Watched {
     let scripts = loaded.agents.iter().flat_map(|entry| &entry.doc.hooks);
+    let scripts = scripts.chain(loaded.document.models.values().flat_map(|alias| &alias.hooks));
     let scripts = scripts.map(|hook| loaded.root.join(hook.script()));
     let files = loaded.files.iter().cloned().chain(scripts);
     let mut folders: Vec<PathBuf> = files.filter_map(|file| file.parent().map(Path::to_owned)).collect();

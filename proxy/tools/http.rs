@@ -1,7 +1,7 @@
 //! HTTP tools: a request written as a template in the configuration, filled with a call's arguments.
 
 mod address;
-mod answer;
+pub(super) mod answer;
 mod body;
 mod template;
 

@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 12] = [
     &["agent"],
     &["model", "tools", "hooks"],
     &["upstream"],
-    &["access", "demo", "flight"],
+    &["access", "demo", "flight", "store"],
     &["chat", "config"],
     &["error", "metrics", "tls"],
 ];

@@ -13,7 +13,7 @@ async fn ends(body: &str, kind: Kind) {
         "local wild = {{}}\nfunction wild.pre_prompt(prompt, run)\n  if prompt.temperature == 0 then return end\n{body}\nend\nreturn wild"
     );
     let hooks = hooks(&source);
-    let run = hooks.begin(view());
+    let run = hooks.begin(view(), nowhere());
     let mut before = prompt();
     let began = cpu_now();
     let error = run.pre_prompt(&mut before).await.expect_err(body);
@@ -26,7 +26,7 @@ async fn ends(body: &str, kind: Kind) {
     assert_eq!(before, prompt(), "the value from before the hook");
     let mut calm = prompt();
     calm.rest.insert("temperature".into(), 0.into());
-    for run in [run, hooks.begin(view())] {
+    for run in [run, hooks.begin(view(), nowhere())] {
         assert_eq!(run.pre_prompt(&mut calm).await.unwrap(), Verdict::Continue, "after {body}");
     }
 }
@@ -165,7 +165,7 @@ async fn nothing_of_the_outside_is_in_reach() {
 async fn a_long_hook_lets_other_tasks_run() {
     let hooks = Scripts::new(&[("x.lua", "return { pre_prompt = function() local n = 0 for i = 1, 1e6 do n = n + math.sin(i) end end }")])
         .load(&[options("x.lua", |o| o.timeout = std::time::Duration::from_secs(60))]);
-    let run = hooks.begin(view());
+    let run = hooks.begin(view(), nowhere());
     let turns = std::cell::Cell::new(0);
     let mut prompt = prompt();
     let others = async {
@@ -201,7 +201,7 @@ async fn slices_do_not_disturb_coroutines() {
           return run:answer({ sum = sum, inside = inside })
         end }"#;
     let hooks = Scripts::new(&[("x.lua", source)]).load(&[options("x.lua", |o| o.timeout = std::time::Duration::from_secs(5))]);
-    let verdict = hooks.begin(view()).on_tool_call(&mut call()).await.unwrap();
+    let verdict = hooks.begin(view(), nowhere()).on_tool_call(&mut call()).await.unwrap();
     assert_eq!(verdict, Verdict::Answer(json!({ "sum": 210, "inside": "through" })));
 }
 
@@ -223,5 +223,5 @@ async fn garbage_is_collected_in_time() {
     let hooks =
         Scripts::new(&[("x.lua", "return { pre_prompt = function() for i = 1, 3000 do local s = string.rep('x', 5e4) .. i end end }")])
             .load(&[options("x.lua", |o| o.timeout = std::time::Duration::from_secs(5))]);
-    hooks.begin(view()).pre_prompt(&mut prompt()).await.unwrap();
+    hooks.begin(view(), nowhere()).pre_prompt(&mut prompt()).await.unwrap();
 }

@@ -37,7 +37,6 @@ fn every_fault_of_a_script_names_file_line_and_remedy() {
             "scripts/x.lua:3:1: `on_toolcall` is not a hook: did you mean `on_tool_call`?",
         ),
         ("local M = {}\nM.helper = 3\nreturn M", "scripts/x.lua:2:1: `helper` is not a hook; keep helpers in local functions"),
-        ("return {\n  on_chunk = function() end }", "scripts/x.lua:2:1: the hook `on_chunk` is not offered by this version"),
         ("return {\n\n  pre_prompt = 3 }", "scripts/x.lua:3:1: `pre_prompt` is a hook and must be a function, not integer"),
         ("return { config = 3 }", "scripts/x.lua:1:1: `config` is a table, not integer"),
         ("\nreturn { config = { 1, 2 } }", "scripts/x.lua:2:1: `config` is a table with names, not a list"),

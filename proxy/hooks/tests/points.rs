@@ -154,13 +154,16 @@ async fn run_shows_what_the_contract_names() {
           state = type(run.state), log = type(run.log.info), missing = run.nothing == nil,
         } end }";
     let hooks = Scripts::new(&[("x.lua", source)]).load(&[options("x.lua", |o| _ = o.config.insert("limit".into(), 9.into()))]);
-    let run = hooks.begin(RunView {
-        headers: vec![("x-tenant".into(), "acme".into())],
-        key: Some("webui".into()),
-        user: Some("ada".into()),
-        session: Some("s1".into()),
-        ..view()
-    });
+    let run = hooks.begin(
+        RunView {
+            headers: vec![("x-tenant".into(), "acme".into())],
+            key: Some("webui".into()),
+            user: Some("ada".into()),
+            session: Some("s1".into()),
+            ..view()
+        },
+        nowhere(),
+    );
     let usage = crate::chat::Usage { total_tokens: 42, ..Default::default() };
     run.advance(2, &usage);
     let Verdict::Answer(seen) = run.on_tool_call(&mut call()).await.unwrap() else { panic!("no answer") };
@@ -183,16 +186,16 @@ async fn scripts_fire_in_order_and_the_first_verdict_ends_it() {
         ("slow.lua", "return { pre_prompt = function(p, run) p.model = 'half' while true do end end }"),
     ]);
     let mut changed = prompt();
-    let verdict = scripts.load(&[entry("a.lua"), entry("b.lua")]).begin(view()).pre_prompt(&mut changed).await.unwrap();
+    let verdict = scripts.load(&[entry("a.lua"), entry("b.lua")]).begin(view(), nowhere()).pre_prompt(&mut changed).await.unwrap();
     assert_eq!((changed.model.as_str(), verdict), ("gptaba", Verdict::Continue));
 
-    let verdict = scripts.load(&[entry("no.lua"), entry("bug.lua")]).begin(view()).pre_prompt(&mut prompt()).await.unwrap();
+    let verdict = scripts.load(&[entry("no.lua"), entry("bug.lua")]).begin(view(), nowhere()).pre_prompt(&mut prompt()).await.unwrap();
     assert_eq!(verdict, Verdict::Reject("no".into()));
 
     let skipped = |name: &str| options(name, |options| options.on_error = OnError::Skip);
     let hooks = scripts.load(&[entry("a.lua"), skipped("bug.lua"), skipped("slow.lua"), entry("a.lua")]);
     let mut changed = prompt();
-    hooks.begin(view()).pre_prompt(&mut changed).await.unwrap();
+    hooks.begin(view(), nowhere()).pre_prompt(&mut changed).await.unwrap();
     assert_eq!(changed.model, "gptaa", "a hook that is skipped leaves nothing behind");
     assert!(hooks.has(Point::PrePrompt) && !hooks.has(Point::OnToolCall) && !hooks.hold());
 }

@@ -28,12 +28,12 @@ async fn seen(run: &HookRun) -> String {
 #[tokio::test]
 async fn a_run_keeps_its_state_and_the_next_one_has_none_of_it() {
     let hooks = hooks(COUNTER);
-    let run = hooks.begin(view());
+    let run = hooks.begin(view(), nowhere());
     assert_eq!(seen(&run).await, "1 1 1 1");
     assert_eq!(seen(&run).await, "1 2 2 2");
     drop(run);
     assert_eq!(hooks.pool.n_idle(), 1);
-    assert_eq!(seen(&hooks.begin(view())).await, "1 1 1 1", "on the same VM");
+    assert_eq!(seen(&hooks.begin(view(), nowhere())).await, "1 1 1 1", "on the same VM");
     assert_eq!(hooks.pool.n_idle(), 1);
 }
 
@@ -41,7 +41,7 @@ async fn a_run_keeps_its_state_and_the_next_one_has_none_of_it() {
 async fn two_entries_of_one_script_share_the_runs_state_and_nothing_else() {
     let scripts = Scripts::new(&[("x.lua", COUNTER)]);
     let hooks = scripts.load(&[entry("x.lua"), entry("x.lua")]);
-    assert_eq!(seen(&hooks.begin(view())).await, "1 1 2 1");
+    assert_eq!(seen(&hooks.begin(view(), nowhere())).await, "1 1 2 1");
 }
 
 #[tokio::test]
@@ -55,14 +55,14 @@ async fn a_script_requires_the_files_beside_it_as_they_were_at_load() {
     let hooks = scripts.load(&[entry("x.lua")]);
     std::fs::write(scripts.0.join("scripts/late.lua"), "return { word = 'new' }").unwrap();
     for _ in 0..2 {
-        assert_eq!(seen(&hooks.begin(view())).await, "1old");
+        assert_eq!(seen(&hooks.begin(view(), nowhere())).await, "1old");
     }
 }
 
 #[tokio::test]
 async fn no_vm_is_taken_for_a_point_that_no_script_defines() {
     let hooks = hooks("return { pre_prompt = function() end }");
-    let run = hooks.begin(view());
+    let run = hooks.begin(view(), nowhere());
     assert_eq!(run.on_tool_call(&mut call()).await.unwrap(), Verdict::Continue);
     assert!(!hooks.has(Point::OnToolCall) && run.vm.try_lock().unwrap().permit.is_none());
 }
@@ -79,16 +79,16 @@ async fn concurrent_calls_of_one_run_take_turns() {
 #[tokio::test(start_paused = true)]
 async fn runs_beyond_the_bound_wait_in_order_and_deeper_ones_do_not_wait_for_them() {
     let hooks = hooks("return { pre_prompt = function() end }");
-    let holding: Vec<HookRun> = (0..4).map(|_| hooks.begin(view())).collect();
+    let holding: Vec<HookRun> = (0..4).map(|_| hooks.begin(view(), nowhere())).collect();
     for run in &holding {
         run.pre_prompt(&mut prompt()).await.unwrap();
     }
-    let next = hooks.begin(view());
+    let next = hooks.begin(view(), nowhere());
     let mut asked = prompt();
     let mut waiting = std::pin::pin!(next.pre_prompt(&mut asked));
     assert!(tokio::time::timeout(Duration::from_secs(60), &mut waiting).await.is_err(), "the bound is four");
     for depth in [1, 2, 7, 8, 100] {
-        let nested = hooks.begin(RunView { depth, ..view() });
+        let nested = hooks.begin(RunView { depth, ..view() }, nowhere());
         tokio::time::timeout(Duration::from_secs(60), nested.pre_prompt(&mut prompt())).await.expect("a nested run does not wait").unwrap();
     }
     drop(holding);
@@ -99,7 +99,7 @@ async fn runs_beyond_the_bound_wait_in_order_and_deeper_ones_do_not_wait_for_the
 async fn a_call_that_is_dropped_half_way_costs_only_its_vm() {
     let hooks = Scripts::new(&[("x.lua", "return { pre_prompt = function(p) if p.temperature == 0.5 then while true do end end end }")])
         .load(&[options("x.lua", |options| options.timeout = Duration::from_secs(600))]);
-    let run = hooks.begin(view());
+    let run = hooks.begin(view(), nowhere());
     let mut dropped = prompt();
     assert!(tokio::time::timeout(Duration::from_millis(5), run.pre_prompt(&mut dropped)).await.is_err());
     let mut calm = prompt();
@@ -112,7 +112,7 @@ async fn a_call_that_is_dropped_half_way_costs_only_its_vm() {
 #[tokio::test]
 async fn a_vm_that_went_over_a_cap_is_thrown_away() {
     let hooks = hooks("return { pre_prompt = function(p) return string.rep('x', 2^30) end }");
-    assert!(hooks.begin(view()).pre_prompt(&mut prompt()).await.is_err());
+    assert!(hooks.begin(view(), nowhere()).pre_prompt(&mut prompt()).await.is_err());
     assert_eq!(hooks.pool.n_idle(), 0);
 }
 
@@ -150,7 +150,7 @@ async fn many_runs_on_many_threads_see_only_themselves() {
     );
     let mut runs = tokio::task::JoinSet::new();
     for id in 0..64 {
-        let run = hooks.begin(RunView { id: format!("run-{id}"), ..view() });
+        let run = hooks.begin(RunView { id: format!("run-{id}"), ..view() }, nowhere());
         runs.spawn(async move {
             for n in 1..=3 {
                 let verdict = run.on_tool_call(&mut call()).await.unwrap();

@@ -10,7 +10,7 @@ fn shipped(name: &str, config: Value) -> Arc<Hooks> {
 
 #[tokio::test]
 async fn redact_lets_no_address_reach_the_model() {
-    let run = shipped("redact.lua", json!({})).begin(view());
+    let run = shipped("redact.lua", json!({})).begin(view(), nowhere());
     let mut prompt = prompt();
     prompt.messages = vec![
         Message::text("system", "write to help@example.com"),
@@ -34,7 +34,7 @@ async fn redact_lets_no_address_reach_the_model() {
 #[tokio::test]
 async fn tool_guard_refuses_what_is_over_the_limit_and_tells_the_model_why() {
     let limits = json!({ "limits": { "refund": { "amount": 100 } } });
-    let run = shipped("tool_guard.lua", limits.clone()).begin(view());
+    let run = shipped("tool_guard.lua", limits.clone()).begin(view(), nowhere());
     let mut large = call();
     let Verdict::Reject(message) = run.on_tool_call(&mut large).await.unwrap() else { panic!("not refused") };
     assert_eq!(message, "`refund` with amount 250 is over the limit of 100; a person has to approve it");
@@ -45,7 +45,7 @@ async fn tool_guard_refuses_what_is_over_the_limit_and_tells_the_model_why() {
     let mut other = CallView { name: "search".into(), ..call() };
     assert_eq!(run.on_tool_call(&mut other).await.unwrap(), Verdict::Continue);
 
-    let run = shipped("tool_guard.lua", json!({ "max_calls": 2 })).begin(view());
+    let run = shipped("tool_guard.lua", json!({ "max_calls": 2 })).begin(view(), nowhere());
     assert_eq!(run.on_tool_call(&mut call()).await.unwrap(), Verdict::Continue);
     assert_eq!(run.on_tool_call(&mut call()).await.unwrap(), Verdict::Continue);
     assert!(matches!(run.on_tool_call(&mut call()).await.unwrap(), Verdict::Reject(_)));

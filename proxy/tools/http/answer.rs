@@ -77,6 +77,14 @@ pub(super) async fn read(response: Response, picker: Option<&Picker>) -> ToolRes
     }
 }
 
+/// An answer's text, decoded as its type says, and whether it was complete within `limit` bytes.
+pub(in crate::tools) async fn read_text(response: Response, limit: usize) -> Result<(String, bool), String> {
+    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = Kind::of(content_type);
+    let (bytes, complete) = read_bounded(response, limit).await.map_err(|e| format!("the answer broke off: {e}"))?;
+    Ok((kind.text(&bytes), complete))
+}
+
 /// What a content type says about the bytes.
 enum Kind {
     Text(&'static Encoding),

@@ -1,0 +1,162 @@
+//! What one run works for and with: the agent, the caller, the book; and the runs within it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::Agent;
+use super::ledger::Ledger;
+use super::opening::Opening;
+use super::run::{EVENTS, Run};
+use super::surroundings::{Route, Surroundings, Target};
+use super::turns::Turns;
+use crate::access::Caller;
+use crate::chat::request::ChatRequest;
+use crate::chat::{Message, Object, Prompt, Reply, ToolResult};
+use crate::error::{Error, Kind, Result};
+use crate::metrics::METRICS;
+use crate::tools::{self, Offer, Tool};
+
+/// How deep agents may use agents.
+const MAX_DEPTH: u32 = 4;
+
+/// A request's headers, names in lower case, credentials left out.
+pub type Headers = Vec<(String, String)>;
+
+/// The circumstances of one run. Shared by the run and by what its scripts reach.
+pub struct Scene {
+    /// The agent at work.
+    pub agent: Arc<Agent>,
+    /// What it finds around it.
+    pub around: Arc<Surroundings>,
+    /// Who is asking.
+    pub caller: Caller,
+    /// Where turns wait for the client's half.
+    pub turns: Arc<Turns>,
+    /// What the run uses.
+    pub ledger: Arc<Ledger>,
+    /// The tools of this moment, which are the run's to its end.
+    pub offer: Offer,
+    /// How many runs this one is within.
+    pub depth: u32,
+    headers: Mutex<Headers>,
+}
+
+impl Scene {
+    /// The circumstances of a client's run, or of one within another.
+    pub fn new(
+        agent: Arc<Agent>,
+        around: Arc<Surroundings>,
+        caller: Caller,
+        turns: Arc<Turns>,
+        ledger: Arc<Ledger>,
+        headers: Headers,
+    ) -> Scene {
+        let offer = agent.tools.offer();
+        Scene { agent, around, caller, turns, ledger, offer, depth: 0, headers: Mutex::new(headers) }
+    }
+
+    /// The client's headers, as `on_request` left them.
+    pub fn headers(&self) -> Headers {
+        self.headers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the headers.
+    pub fn set_headers(&self, headers: Headers) {
+        *self.headers.lock().unwrap_or_else(PoisonError::into_inner) = headers;
+    }
+
+    /// Calls a tool with valid arguments, within the agent's `tool_timeout`. A failure is a result.
+    pub async fn call(&self, tool: &Tool, arguments: Object) -> ToolResult {
+        let limit = self.agent.policies.tool_timeout;
+        let called = tokio::time::timeout(limit, self.call_unbounded(tool, arguments)).await;
+        let result = called.unwrap_or_else(|_| ToolResult::error(format!("timed out after {} s", limit.as_secs_f64())));
+        METRICS.tool_call(tool.provider, !result.is_error);
+        result
+    }
+
+    async fn call_unbounded(&self, tool: &Tool, arguments: Object) -> ToolResult {
+        let tools::Kind::Agent(name) = &tool.kind else { return self.around.call(tool, arguments).await };
+        let input = arguments.get("input").and_then(Value::as_str).unwrap_or_default();
+        match Box::pin(self.run_agent(name, vec![Message::text("user", input)])).await {
+            Ok(reply) => ToolResult::ok(reply.first().and_then(|choice| choice.content.clone()).unwrap_or_default()),
+            Err(why) => ToolResult::error(why),
+        }
+    }
+
+    /// Runs another agent on a conversation, with the rights of the caller. `Err` is a sentence for a model or a script's author.
+    pub async fn run_agent(&self, name: &str, messages: Vec<Message>) -> Result<Reply, String> {
+        let agent = self.around.agents.get(name).filter(|agent| self.caller.may_use(&agent.name, agent.allow.as_deref()));
+        let agent = agent.ok_or_else(|| format!("the agent `{name}` is not available"))?;
+        let request = ChatRequest { model: name.into(), messages, ..ChatRequest::default() };
+        self.run_within(agent, request).await.map_err(|error| format!("the agent `{name}` failed: {}", error.message))
+    }
+
+    /// Asks a model by the name that clients use. Models and aliases are the operator's choice; an agent needs the caller's rights.
+    pub async fn ask(&self, mut request: ChatRequest) -> Result<Reply> {
+        let max = self.agent.policies.max_total_tokens;
+        if max.is_some_and(|max| self.ledger.totals().usage.total_tokens >= max) {
+            return Err(Error::new(Kind::LimitExceeded, "The run has reached its limit `max_total_tokens`."));
+        }
+        let (upstream, model) = if request.model.is_empty() {
+            (self.agent.upstream.clone(), self.agent.model.clone())
+        } else {
+            let Route { target, rename } = self.around.models.find(&request.model, &Caller::default())?;
+            match target {
+                Target::Agent(agent) => {
+                    if self.around.agents.contains_key(&agent.name) {
+                        self.caller.require(&agent.name, agent.allow.as_deref())?;
+                    }
+                    return self.run_within(&agent, request).await;
+                }
+                Target::Upstream(upstream) => (upstream, rename.unwrap_or_else(|| std::mem::take(&mut request.model))),
+            }
+        };
+        let prompt = Prompt { model, messages: request.messages, tools: request.tools, rest: request.rest };
+        let mut stream = self.around.ask(&upstream, &prompt).await?;
+        let mut reply = Reply::default();
+        while let Some(frame) = stream.next().await? {
+            frame.deltas.iter().for_each(|delta| reply.push(delta));
+            if let Some(usage) = frame.usage {
+                reply.usage = usage;
+            }
+        }
+        self.ledger.spend(&reply.usage);
+        Ok(reply)
+    }
+
+    /// A run within this one: the caller's rights, the outer book, the reply folded up.
+    async fn run_within(&self, agent: &Arc<Agent>, request: ChatRequest) -> Result<Reply> {
+        if self.depth >= MAX_DEPTH {
+            return Err(Error::new(Kind::Rejected, format!("agents may use agents {MAX_DEPTH} deep, no deeper")));
+        }
+        if self.around.stand_in.is_none() {
+            agent.check_available()?;
+        }
+        let book = Ledger::within(&self.ledger);
+        let (around, caller, turns) = (self.around.clone(), self.caller.clone(), self.turns.clone());
+        let inner = Scene { depth: self.depth + 1, ..Scene::new(agent.clone(), around, caller, turns, book.clone(), self.headers()) };
+        let (events, mut pieces) = mpsc::channel(EVENTS);
+        let opening = Opening::new(inner, &request.model);
+        let mut run = Run::begin(opening, request, events)?;
+        let folding = async {
+            let mut reply = Reply::default();
+            while let Some(delta) = pieces.recv().await {
+                reply.push(&delta);
+            }
+            reply
+        };
+        let driving = async move { agent.drive(&mut run).await };
+        let (outcome, mut reply) = tokio::join!(Box::pin(driving), folding);
+        outcome?;
+        reply.usage = book.totals().usage;
+        Ok(reply)
+    }
+
+    /// How long scripts may wait for one thing, unless they say otherwise.
+    pub fn patience(&self) -> Duration {
+        self.agent.policies.tool_timeout
+    }
+}

@@ -1,0 +1,89 @@
+//! What the runs of one snapshot find around them: models and agents by name, tools' servers, the way out, what scripts keep.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::{Agent, Directory};
+use crate::access::Caller;
+use crate::chat::{Object, Prompt, ToolResult};
+use crate::config::document::Ordered;
+use crate::error::Result;
+use crate::hooks::Reach;
+use crate::model::{self, ModelStream};
+use crate::store::Store;
+use crate::tools::Tool;
+use crate::tools::egress::Egress;
+use crate::tools::mcp::McpServer;
+use crate::upstream::Upstream;
+
+/// Where a model's name leads.
+#[derive(Clone)]
+pub enum Target {
+    /// A run works on it here: an agent's, or an alias' with hooks.
+    Agent(Arc<Agent>),
+    /// It is passed to this upstream.
+    Upstream(Arc<Upstream>),
+}
+
+/// A target and the name that the model has there, when it differs from the one in the request.
+pub struct Route {
+    /// Where the request goes.
+    pub target: Target,
+    /// What `model` is replaced by on the way.
+    pub rename: Option<String>,
+}
+
+/// What models' names mean.
+pub trait Models: Send + Sync {
+    /// Where `model` leads this caller.
+    fn find(&self, model: &str, caller: &Caller) -> Result<Route>;
+}
+
+/// The surroundings of all runs of one snapshot.
+pub struct Surroundings {
+    /// Every agent, for those that are used as tools and by scripts.
+    pub agents: Arc<Directory>,
+    /// Every model.
+    pub models: Arc<dyn Models>,
+    /// The MCP servers by name.
+    pub mcp_servers: Ordered<Arc<McpServer>>,
+    /// The way out for scripts' own requests.
+    pub egress: Egress,
+    /// What scripts keep; it outlives reloads.
+    pub store: Arc<Store>,
+    /// Who answers in the place of models, tools and the world, when runs are rehearsed.
+    pub stand_in: Option<Arc<dyn StandIn>>,
+}
+
+/// Plays models, tools and the world to a run that is rehearsed.
+#[async_trait]
+pub trait StandIn: Send + Sync {
+    /// The model's reply to a prompt, as a chat completion's `choices[0].message`.
+    async fn model(&self, prompt: &Prompt) -> Result<Value>;
+
+    /// A tool's result.
+    async fn tool(&self, name: &str, arguments: Object) -> ToolResult;
+
+    /// What a script reaches.
+    async fn reach(&self, reach: Reach, request: Object) -> Result<Value, String>;
+}
+
+impl Surroundings {
+    /// Asks a model; returns once it has begun to answer.
+    pub async fn ask(&self, upstream: &Upstream, prompt: &Prompt) -> Result<ModelStream> {
+        match &self.stand_in {
+            Some(stand_in) => ModelStream::of_message(stand_in.model(prompt).await?),
+            None => model::ask(upstream, prompt).await,
+        }
+    }
+
+    /// Calls a tool, except agents, which runs drive themselves.
+    pub async fn call(&self, tool: &Tool, arguments: Object) -> ToolResult {
+        match &self.stand_in {
+            Some(stand_in) => stand_in.tool(&tool.name, arguments).await,
+            None => tool.call(arguments).await,
+        }
+    }
+}
