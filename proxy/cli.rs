@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use crate::config::{self, Fault};
 use crate::server::{self, Options, StartError};
 use crate::snapshot::Snapshot;
-use crate::{demo, init, tls};
+use crate::{demo, init, testing, tls};
 
 /// Serves until it is told to stop.
 pub fn serve(options: &Options) -> ExitCode {
@@ -51,6 +51,15 @@ pub fn init(dir: &Path) -> ExitCode {
             let files: String = files.iter().map(|file| format!("{}\n", file.display())).collect();
             print(&format!("{files}\nStart it: cd {} && moongate serve\n", dir.display()))
         }
+        Err(error) => fail(error),
+    }
+}
+
+/// Runs the tests of scripts; 1 when one failed or there was none.
+pub fn test(options: &testing::Options) -> ExitCode {
+    match testing::run(options, &mut std::io::stdout()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => fail(error),
     }
 }

@@ -11,6 +11,7 @@ mod pool;
 mod script;
 mod stdlib;
 mod subject;
+pub mod testing;
 mod vm;
 mod world;
 

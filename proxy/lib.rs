@@ -40,6 +40,7 @@ mod route;
 pub mod server;
 pub mod snapshot;
 mod store;
+pub mod testing;
 mod tls;
 pub mod tools;
 mod upstream;

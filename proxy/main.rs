@@ -1,10 +1,10 @@
-//! The command line: `serve`, `check`, `schema`, `init`.
+//! The command line: `serve`, `check`, `schema`, `test`, `init`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use moongate::{cli, logs, server};
+use moongate::{cli, logs, server, testing};
 
 /// The programmable agent gateway: an OpenAI-compatible proxy that runs agents.
 #[derive(Parser)]
@@ -24,6 +24,16 @@ enum Command {
     Check(Config),
     /// Print the JSON Schema of the configuration.
     Schema,
+    /// Run the tests of scripts, files called *_test.lua: exit 0, or 1 when one failed or there was none.
+    Test {
+        /// Files, and folders to look through. Default: the current folder.
+        paths: Vec<PathBuf>,
+        /// Run them again whenever a file changes.
+        #[arg(long)]
+        watch: bool,
+        #[command(flatten)]
+        config: Config,
+    },
     /// Write a working starter into a folder.
     Init {
         /// The folder.
@@ -59,6 +69,7 @@ fn main() -> ExitCode {
         }
         Command::Check(config) => cli::check(&config.config),
         Command::Schema => cli::schema(),
+        Command::Test { paths, watch, config } => cli::test(&testing::Options { paths, config: config.config, watch }),
         Command::Init { dir } => cli::init(&dir),
         Command::DemoTools => cli::demo_tools(),
     };

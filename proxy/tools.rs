@@ -34,6 +34,7 @@ pub struct Offer {
 }
 
 /// One tool that a model can ask for.
+#[derive(Clone)]
 pub struct Tool {
     /// The name that the model reads.
     pub name: String,
@@ -60,6 +61,8 @@ pub enum Kind {
     Http(Arc<HttpTool>),
     /// Another agent, by its name. The run that called it drives it: `Tool::call` cannot.
     Agent(String),
+    /// Nobody: a test plays it.
+    Played,
 }
 
 impl Tools {
@@ -113,6 +116,21 @@ impl Offer {
         self.tools.iter().map(|tool| tool.definition.clone()).collect()
     }
 
+    /// The same tools, those called `names` played by a test: with their schema where they have one here, else with any arguments.
+    pub fn with_played(&self, names: &[String]) -> Offer {
+        let mut tools: Vec<Arc<Tool>> = self.tools.to_vec();
+        for name in names {
+            match tools.iter_mut().find(|tool| tool.name == *name) {
+                Some(tool) => *tool = Arc::new(Tool { kind: Kind::Played, provider: "played", ..(**tool).clone() }),
+                None => {
+                    let parameters = json!({ "type": "object" });
+                    tools.push(Arc::new(Tool::new(name, "", &parameters, Arc::new(Schema::any()), Kind::Played)));
+                }
+            }
+        }
+        Offer { tools: tools.into() }
+    }
+
     /// Their names, for messages.
     pub fn names(&self) -> String {
         self.tools.iter().map(|tool| tool.name.as_str()).collect::<Vec<_>>().join(", ")
@@ -139,6 +157,7 @@ impl Tool {
                 Kind::Mcp { .. } => "mcp",
                 Kind::Http(_) => "http",
                 Kind::Agent(_) => "agent",
+                Kind::Played => "played",
             },
             kind,
             schema,
@@ -162,6 +181,7 @@ impl Tool {
             Kind::Mcp { server, method } => server.call(method, arguments).await,
             Kind::Http(tool) => tool.call(&arguments).await,
             Kind::Agent(name) => ToolResult::error(format!("the agent `{name}` cannot be called from here")),
+            Kind::Played => ToolResult::error("nobody plays this tool"),
         }
     }
 }

@@ -71,6 +71,18 @@ pub trait StandIn: Send + Sync {
 }
 
 impl Surroundings {
+    /// The same, with another store.
+    pub fn with_store(&self, store: Arc<Store>) -> Surroundings {
+        Surroundings {
+            agents: self.agents.clone(),
+            models: self.models.clone(),
+            mcp_servers: self.mcp_servers.clone(),
+            egress: self.egress.clone(),
+            store,
+            stand_in: self.stand_in.clone(),
+        }
+    }
+
     /// Asks a model; returns once it has begun to answer.
     pub async fn ask(&self, upstream: &Upstream, prompt: &Prompt) -> Result<ModelStream> {
         match &self.stand_in {

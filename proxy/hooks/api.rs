@@ -7,6 +7,7 @@ use super::context::Context;
 use super::{RunView, convert, stdlib};
 
 /// The metatables and methods of one VM.
+#[derive(Clone)]
 pub(super) struct Api {
     /// Of the hook's first argument: reads fields when they are asked for.
     pub argument: Table,

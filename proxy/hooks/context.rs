@@ -11,7 +11,7 @@ use super::convert::{self, Misfit, Origins};
 use super::meter::Meter;
 use super::script::Folder;
 use super::vm;
-use super::world::World;
+use super::world::{Nowhere, World};
 use crate::chat::{Object, Usage};
 
 /// The call that a VM is busy with; its Lua state has it as application data.
@@ -36,6 +36,38 @@ pub(super) struct Context {
     pub n_verdicts: u32,
     /// The hook's argument; none while the script itself runs.
     pub argument: Option<Argument>,
+    /// What a test looks at and steers; none in the gateway.
+    pub trial: Option<Trial>,
+}
+
+/// What a test has of its own.
+#[derive(Default)]
+pub(super) struct Trial {
+    /// The time that scripts are told, in seconds since 1970; the real one while it is none.
+    pub clock: Option<f64>,
+    /// The lines that were logged, as `level message fields`.
+    pub lines: Vec<String>,
+}
+
+impl Context {
+    /// A call of the script outside any run, which reaches nothing.
+    pub(super) fn new(script: Arc<str>, folder: Arc<Folder>, modules: Table, meter: Arc<Meter>) -> Context {
+        Context {
+            script,
+            run: "".into(),
+            folder,
+            modules,
+            meter,
+            view: Arc::default(),
+            world: Arc::new(Nowhere),
+            hop: 0,
+            usage: Usage::default(),
+            n_lines: 0,
+            n_verdicts: 0,
+            argument: None,
+            trial: None,
+        }
+    }
 }
 
 /// The table that a hook gets. Fields that are tables are made when they are first read, and only those are read back.

@@ -98,6 +98,7 @@ impl Live {
             n_lines: 0,
             n_verdicts: 0,
             argument: Some(Argument::new(point.row().argument.0, fields)),
+            trial: None,
         });
         vm.meter.start(script.budget);
         let result = attempt(vm, &mut instances[index], state, script, point, moment).await;

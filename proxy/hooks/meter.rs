@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use mlua::{Lua, Thread, VmState};
@@ -32,6 +33,8 @@ pub(super) struct Meter {
     place: Mutex<Option<String>>,
     /// The Lua thread that may yield between slices; 0 for none. Inside a script's own coroutine a yield would look like a result.
     top: AtomicUsize,
+    /// The Lua thread that yielded last at the end of a slice.
+    cut: AtomicUsize,
 }
 
 impl Meter {
@@ -44,6 +47,7 @@ impl Meter {
             overdue: AtomicBool::new(false),
             place: Mutex::new(None),
             top: AtomicUsize::new(0),
+            cut: AtomicUsize::new(0),
         }
     }
 
@@ -74,23 +78,36 @@ impl Meter {
     pub(super) async fn drive<F: Future>(&self, thread: &Thread, future: F) -> F::Output {
         let mut future = pin!(future);
         let top = thread.state() as usize;
+        let mut was_cut = false;
         poll_fn(|cx| {
             self.top.store(top, Relaxed);
             let _slice = self.slice();
-            future.as_mut().poll(cx)
+            let polled = future.as_mut().poll(cx);
+            self.ask_again(top, &mut was_cut, polled, cx)
         })
         .await
+    }
+
+    /// A slice may end between the moment at which a waiting function asked what it waits for, and its own yield. What is notified in
+    /// between is spent on the poll that only gets it to that yield: it has to be asked once more.
+    fn ask_again<T>(&self, thread: usize, was_cut: &mut bool, polled: Poll<T>, cx: &std::task::Context<'_>) -> Poll<T> {
+        let is_cut = self.cut.swap(0, Relaxed) == thread;
+        if std::mem::replace(was_cut, is_cut) && polled.is_pending() {
+            cx.waker().wake_by_ref();
+        }
+        polled
     }
 
     /// Runs a Lua thread beside others of the same call; it may yield between slices, too.
     pub(super) async fn branch<F: Future>(&self, thread: &Thread, future: F) -> F::Output {
         let mut future = pin!(future);
         let branch = thread.state() as usize;
+        let mut was_cut = false;
         poll_fn(|cx| {
             let trunk = self.top.swap(branch, Relaxed);
             let polled = future.as_mut().poll(cx);
             self.top.store(trunk, Relaxed);
-            polled
+            self.ask_again(branch, &mut was_cut, polled, cx)
         })
         .await
     }
@@ -138,7 +155,12 @@ impl Meter {
             return Err(mlua::Error::external(Overdue));
         }
         self.look_at.store(now.saturating_add(left.min(nanos(SLICE))), Relaxed);
-        if lua.state() as usize == self.top.load(Relaxed) { Ok(VmState::Yield) } else { Ok(VmState::Continue) }
+        let thread = lua.state() as usize;
+        if thread != self.top.load(Relaxed) {
+            return Ok(VmState::Continue);
+        }
+        self.cut.store(thread, Relaxed);
+        Ok(VmState::Yield)
     }
 
     fn slice(&self) -> Slice<'_> {
@@ -230,6 +252,29 @@ mod tests {
             });
             assert!(meter.interrupt(&lua).is_ok());
         });
+    }
+
+    /// What a waiting function waits for comes while it is on its way to its yield, and the slice ends just there.
+    #[tokio::test]
+    async fn no_notification_is_lost_at_the_end_of_a_slice() {
+        let (meter, lua) = (std::sync::Arc::new(Meter::new()), Lua::new());
+        let asked = std::sync::Arc::clone(&meter);
+        lua.set_interrupt(move |lua| asked.interrupt(lua));
+        let once = |_: Lua, (): ()| {
+            let mut polls = 0;
+            poll_fn(move |cx| {
+                polls += 1;
+                let from = cpu_now();
+                while cpu_now() - from < 2 * nanos(SLICE) {}
+                cx.waker().wake_by_ref();
+                if polls < 3 { Poll::Pending } else { Poll::Ready(Ok(7)) }
+            })
+        };
+        lua.globals().set("wait", lua.create_async_function(once).unwrap()).unwrap();
+        let thread = lua.create_thread(lua.load("return wait()").into_function().unwrap()).unwrap();
+        meter.start(Duration::from_secs(1));
+        let driven = meter.drive(&thread, thread.clone().into_async::<i64>(()).unwrap());
+        assert_eq!(tokio::time::timeout(Duration::from_secs(5), driven).await.expect("it ends").unwrap(), 7);
     }
 
     #[test]

@@ -13,9 +13,7 @@ use super::context::Context;
 use super::failure::{self, Failure};
 use super::point::{self, Point, ROWS};
 use super::vm::Vm;
-use super::world::Nowhere;
-use super::{RunView, convert, stdlib};
-use crate::chat::Usage;
+use super::{convert, stdlib};
 use crate::config::agent::HookOptions;
 use crate::config::{Fault, HookEntry, OnError, Place};
 use crate::error::Kind;
@@ -66,7 +64,7 @@ impl Folder {
     }
 
     /// Reads the folder of the script at `path`. A file that cannot be read is not there.
-    fn read(root: &Path, path: &Path) -> Folder {
+    pub(super) fn read(root: &Path, path: &Path) -> Folder {
         let folder = path.parent().unwrap_or(Path::new(""));
         let files = fs::read_dir(root.join(folder)).into_iter().flatten().flatten().map(|entry| entry.path());
         let siblings = files.filter(|file| file.extension().is_some_and(|extension| extension == "lua")).filter_map(|file| {
@@ -174,20 +172,9 @@ impl Loader<'_> {
         let unready = |error: mlua::Error| Failure::raised(&script.name, &error);
         let vm = self.vm.take().map_or_else(Vm::new, Ok).map_err(unready)?;
         vm.tidy().map_err(unready)?;
-        vm.lua.set_app_data(Context {
-            script: Arc::clone(&script.name),
-            run: "".into(),
-            folder: Arc::clone(&script.folder),
-            modules: vm.lua.create_table().map_err(unready)?,
-            meter: Arc::clone(&vm.meter),
-            view: Arc::new(RunView::default()),
-            world: Arc::new(Nowhere),
-            hop: 0,
-            usage: Usage::default(),
-            n_lines: 0,
-            n_verdicts: 0,
-            argument: None,
-        });
+        let modules = vm.lua.create_table().map_err(unready)?;
+        let (name, folder) = (Arc::clone(&script.name), Arc::clone(&script.folder));
+        vm.lua.set_app_data(Context::new(name, folder, modules, Arc::clone(&vm.meter)));
         vm.meter.start(script.budget);
         let returned = vm.meter.block(|| vm.function(&script.name, &script.bytecode)?.call::<Lv>(()));
         match returned {
@@ -279,7 +266,7 @@ impl Loader<'_> {
 }
 
 /// A script's text: UTF-8, and not longer than a script can be.
-fn read_source(path: &Path) -> Result<String, String> {
+pub(super) fn read_source(path: &Path) -> Result<String, String> {
     let size = fs::metadata(path).map_err(|error| error.to_string())?;
     if !size.is_file() {
         return Err("it is not a file".into());
@@ -292,7 +279,7 @@ fn read_source(path: &Path) -> Result<String, String> {
 }
 
 /// Line and words of a syntax error, which Luau writes as `12: Expected ...`.
-fn syntax(error: &mlua::Error) -> (usize, String) {
+pub(super) fn syntax(error: &mlua::Error) -> (usize, String) {
     let text = failure::described(error);
     let parsed = text.split_once(':').and_then(|(line, message)| Some((line.trim().parse().ok()?, message.trim().to_owned())));
     parsed.unwrap_or((1, text))

@@ -10,6 +10,7 @@ use std::sync::{Arc, LazyLock};
 use mlua::chunk::Compiler;
 use mlua::{Lua, Table, Value};
 
+pub(super) use self::reach::waiting;
 use super::context::Context;
 use super::world::Reach;
 use super::{point, vm};
@@ -71,6 +72,19 @@ pub(super) fn install(lua: &Lua, globals: &Table) -> mlua::Result<()> {
     globals.raw_set("require", lua.create_function(require)?)
 }
 
+/// The name of the module that only tests have.
+const TEST: &str = "std.test";
+
+/// Puts `std.test` into the VM of a test. Returns its `control` table: `reset()` and `play(kind, name, request)`.
+pub(super) fn install_test(lua: &Lua, native: Table) -> mlua::Result<Table> {
+    static SOURCE: LazyLock<mlua::Result<Vec<u8>>> = LazyLock::new(|| compile(include_str!("../../lua-stdlib/std/test.lua")));
+    let control = lua.create_table()?;
+    native.raw_set("control", &control)?;
+    native.raw_set("script", lua.create_function(|lua, name: String| Ok(require(lua, name).ok()))?)?;
+    begin(lua, TEST, SOURCE.as_ref().map_err(mlua::Error::clone)?, native)?;
+    Ok(control)
+}
+
 /// The module `name` of the program itself.
 pub(super) fn module(lua: &Lua, name: &str) -> mlua::Result<Value> {
     let loaded: Table = lua.named_registry_value(LOADED)?;
@@ -78,19 +92,26 @@ pub(super) fn module(lua: &Lua, name: &str) -> mlua::Result<Value> {
     if !known.is_nil() {
         return Ok(known);
     }
+    if name == TEST {
+        return Err(mlua::Error::runtime("`std.test` is for tests: `moongate test` runs the files called *_test.lua"));
+    }
     let Some((module, bytecode)) = MODULES.iter().zip(COMPILED.iter()).find(|(module, _)| module.name == name) else {
         let near = point::suggest(name, MODULES.iter().map(|module| module.name));
         let hint = near.map(|near| format!(": did you mean `{near}`?")).unwrap_or_default();
         return Err(mlua::Error::runtime(format!("there is no module `{name}`{hint}")));
     };
-    let bytecode = bytecode.as_ref().map_err(mlua::Error::clone)?;
-    let globals: Table = lua.named_registry_value(GLOBALS)?;
     let native = lua.create_table()?;
     (module.native)(lua, &native)?;
+    begin(lua, name, bytecode.as_ref().map_err(mlua::Error::clone)?, native)
+}
+
+/// Runs a module's Lua half on its native half, and keeps what it returns for whoever requires it.
+fn begin(lua: &Lua, name: &str, bytecode: &[u8], native: Table) -> mlua::Result<Value> {
+    let globals: Table = lua.named_registry_value(GLOBALS)?;
     let chunk = lua.load(bytecode).set_name(format!("={name}")).set_mode(mlua::chunk::ChunkMode::Binary);
     let module: Table = chunk.set_environment(globals).call(native)?;
     module.set_readonly(true);
-    loaded.raw_set(name, &module)?;
+    lua.named_registry_value::<Table>(LOADED)?.raw_set(name, &module)?;
     Ok(Value::Table(module))
 }
 

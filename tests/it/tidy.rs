@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The layers from the top down. A module may use modules of lower layers, and of its own where they are listed together.
 const LAYERS: [&[&str]; 12] = [
     &["cli"],
-    &["server", "init", "logs"],
+    &["server", "init", "logs", "testing"],
     &["gateway"],
     &["admin"],
     &["downstream", "snapshot"],

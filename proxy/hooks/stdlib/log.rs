@@ -42,8 +42,12 @@ fn line(lua: &Lua, level: &str, message: &str, fields: Option<&str>) {
         }
         return;
     }
-    let (script, run) = (&context.script, &context.run);
     let (message, fields) = (shortened(message), fields.map(shortened));
+    if let Some(trial) = &mut context.trial {
+        trial.lines.push([level, message, fields.unwrap_or_default()].join(" ").trim_end().to_owned());
+        return;
+    }
+    let (script, run) = (&context.script, &context.run);
     match level {
         "debug" => tracing::debug!(target: "script", %script, %run, fields, "{message}"),
         "warn" => tracing::warn!(target: "script", %script, %run, fields, "{message}"),

@@ -40,7 +40,7 @@ fn answer(lua: &Lua, answer: Result<serde_json::Value, String>) -> mlua::Result<
 
 /// A function that waits, a plain call to scripts. `begin` runs at once, its future while the other tasks have their turns.
 /// Refused where nobody could wait: while a script is loaded, and in a coroutine of the script's own.
-pub(super) fn waiting<A, F, R>(
+pub(in crate::hooks) fn waiting<A, F, R>(
     lua: &Lua,
     name: &'static str,
     begin: impl Fn(Lua, Arc<Meter>, A) -> F + Send + 'static,
