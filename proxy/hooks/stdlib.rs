@@ -1,7 +1,12 @@
 //! `require`: the modules called `std.*`, which are part of the program, and the files beside a script.
 
+mod argument;
+mod crypto;
 mod json;
 mod log;
+mod redact;
+mod regex;
+mod time;
 
 use std::sync::{Arc, LazyLock};
 
@@ -27,7 +32,16 @@ macro_rules! module {
 }
 
 /// Every module, in the order of the alphabet.
-static MODULES: [Module; 3] = [module!("json", json::install), module!("log", log::install), module!("text", |_, _| Ok(()))];
+static MODULES: [Module; 8] = [
+    module!("crypto", crypto::install),
+    module!("json", json::install),
+    module!("log", log::install),
+    module!("redact", redact::install),
+    module!("regex", regex::install),
+    module!("template", |_, _| Ok(())),
+    module!("text", |_, _| Ok(())),
+    module!("time", time::install),
+];
 
 /// The registry's names for what `require` needs.
 const LOADED: &str = "moongate.std";
