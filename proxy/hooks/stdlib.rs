@@ -1,9 +1,14 @@
 //! `require`: the modules called `std.*`, which are part of the program, and the files beside a script.
 
+mod argument;
+mod crypto;
 mod json;
 mod log;
 mod parallel;
 mod reach;
+mod redact;
+mod regex;
+mod time;
 
 use std::sync::{Arc, LazyLock};
 
@@ -31,9 +36,10 @@ macro_rules! module {
 }
 
 /// Every module, in the order of the alphabet.
-static MODULES: [Module; 13] = [
+static MODULES: [Module; 18] = [
     module!("agent", |lua, native| reach::install(lua, native, Reach::Agent)),
     module!("cache", pure),
+    module!("crypto", crypto::install),
     module!("http", |lua, native| reach::install(lua, native, Reach::Http)),
     module!("json", json::install),
     module!("limit", pure),
@@ -42,8 +48,12 @@ static MODULES: [Module; 13] = [
     module!("mcp", |lua, native| reach::install(lua, native, Reach::Mcp)),
     module!("parallel", parallel::install),
     module!("python", |lua, native| reach::install(lua, native, Reach::Python)),
+    module!("redact", redact::install),
+    module!("regex", regex::install),
     module!("store", |lua, native| reach::install(lua, native, Reach::Store)),
+    module!("template", pure),
     module!("text", pure),
+    module!("time", time::install),
     module!("tools", |lua, native| reach::install(lua, native, Reach::Tools)),
 ];
 

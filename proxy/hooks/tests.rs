@@ -6,6 +6,9 @@ mod logging;
 mod points;
 mod sharing;
 mod shipped;
+mod stdlib_plain;
+mod stdlib_redact;
+mod stdlib_regex;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,0 +1,86 @@
+//! What native halves have in common: a script's arguments checked in words that name the function, and the script's clock heeded.
+
+use std::sync::Arc;
+
+use mlua::{BorrowedBytes, BorrowedStr, Lua, Table, Value};
+
+use super::super::context::Context;
+use super::super::point;
+
+/// The most text that one call searches or makes, in bytes.
+pub(super) const MAX_TEXT: usize = 8 << 20;
+
+/// The error `function: problem`.
+pub(super) fn wrong(function: &str, problem: impl std::fmt::Display) -> mlua::Error {
+    mlua::Error::runtime(format!("{function}: {problem}"))
+}
+
+/// Text that must be UTF-8 and no longer than `MAX_TEXT`. `what` is "the text", "the pattern".
+pub(super) fn text(function: &str, what: &str, value: &Value) -> mlua::Result<BorrowedStr> {
+    let Value::String(text) = value else { return Err(mistyped(function, what, "string", value)) };
+    if text.as_bytes().len() > MAX_TEXT {
+        return Err(wrong(function, format_args!("{what} is longer than {} MiB", MAX_TEXT >> 20)));
+    }
+    text.to_str().map_err(|_| wrong(function, format_args!("{what} is not UTF-8")))
+}
+
+/// Text of any bytes.
+pub(super) fn bytes(function: &str, what: &str, value: &Value) -> mlua::Result<BorrowedBytes> {
+    match value {
+        Value::String(text) => Ok(text.as_bytes()),
+        other => Err(mistyped(function, what, "string", other)),
+    }
+}
+
+/// A table, or none where the script gave nothing.
+pub(super) fn optional_table<'a>(function: &str, what: &str, value: &'a Value) -> mlua::Result<Option<&'a Table>> {
+    match value {
+        Value::Nil => Ok(None),
+        Value::Table(table) => Ok(Some(table)),
+        other => Err(mistyped(function, what, "table", other)),
+    }
+}
+
+/// Refuses options that do not exist: a misspelt one would have no effect, and nobody would know.
+pub(super) fn known(function: &str, options: &Table, names: &[&'static str]) -> mlua::Result<()> {
+    for pair in options.pairs::<Value, Value>() {
+        let (key, _) = pair?;
+        let key = key.to_string()?;
+        if !names.contains(&key.as_str()) {
+            let near = point::suggest(&key, names.iter().copied());
+            let hint = near.map_or_else(|| format!("; there are {}", names.join(", ")), |near| format!(": did you mean `{near}`?"));
+            return Err(wrong(function, format_args!("there is no option `{key}`{hint}")));
+        }
+    }
+    Ok(())
+}
+
+/// A whole number.
+pub(super) fn whole(function: &str, what: &str, value: &Value) -> mlua::Result<i64> {
+    match value {
+        Value::Integer(number) => Ok(*number),
+        Value::Number(number) if number.fract() == 0.0 && number.abs() < 9e15 => Ok(*number as i64),
+        Value::Number(_) => Err(wrong(function, format_args!("{what} must be a whole number"))),
+        other => Err(mistyped(function, what, "number", other)),
+    }
+}
+
+/// The error for a value of another type.
+pub(super) fn mistyped(function: &str, what: &str, wanted: &str, value: &Value) -> mlua::Error {
+    let found = match value {
+        Value::Integer(_) => "number",
+        other => other.type_name(),
+    };
+    wrong(function, format_args!("{what} must be a {wanted}, not {}", if value.is_nil() { "nil".into() } else { format!("a {found}") }))
+}
+
+/// A place in a text, as Lua counts: from 1.
+pub(super) fn number(number: usize) -> Value {
+    Value::Number(number as f64)
+}
+
+/// Ends native work that goes on after the hook's budget is used up. Work of more than about a millisecond asks between its parts.
+pub(super) fn keep_time(lua: &Lua) -> mlua::Result<()> {
+    let meter = lua.app_data_ref::<Context>().map(|context| Arc::clone(&context.meter));
+    meter.map_or(Ok(()), |meter| meter.interrupt(lua).map(|_| ()))
+}
