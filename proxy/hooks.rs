@@ -16,6 +16,8 @@ mod vm;
 mod world;
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;
 
 use std::convert::Infallible;

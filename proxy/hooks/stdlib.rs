@@ -82,16 +82,23 @@ pub(super) fn install(lua: &Lua, globals: &Table) -> mlua::Result<()> {
     globals.raw_set("require", lua.create_function(require)?)
 }
 
-/// The name of the module that only tests have.
+/// The module that only tests have.
 const TEST: &str = "std.test";
+const TEST_SOURCE: &str = include_str!("../../lua-stdlib/std/test.lua");
+
+/// Name and Lua half of every module, the one of tests last.
+#[cfg(test)]
+pub(super) fn sources() -> impl Iterator<Item = (&'static str, &'static str)> {
+    MODULES.iter().map(|module| (module.name, module.source)).chain([(TEST, TEST_SOURCE)])
+}
 
 /// Puts `std.test` into the VM of a test. Returns its `control` table: `reset()` and `play(kind, name, request)`.
 pub(super) fn install_test(lua: &Lua, native: Table) -> mlua::Result<Table> {
-    static SOURCE: LazyLock<mlua::Result<Vec<u8>>> = LazyLock::new(|| compile(include_str!("../../lua-stdlib/std/test.lua")));
+    static COMPILED: LazyLock<mlua::Result<Vec<u8>>> = LazyLock::new(|| compile(TEST_SOURCE));
     let control = lua.create_table()?;
     native.raw_set("control", &control)?;
     native.raw_set("script", lua.create_function(|lua, name: String| Ok(require(lua, name).ok()))?)?;
-    begin(lua, TEST, SOURCE.as_ref().map_err(mlua::Error::clone)?, native)?;
+    begin(lua, TEST, COMPILED.as_ref().map_err(mlua::Error::clone)?, native)?;
     Ok(control)
 }
 
