@@ -1,26 +1,45 @@
-//! The README's commands do what it says: its configurations check, its `curl` lines are answered.
+//! The README and the guide do what they say: configurations check, `curl` lines are answered, scripts and their tests run.
 
 use std::path::Path;
 use std::process::Stdio;
 
+use serde_json::json;
+
 use crate::support::{Setup, within};
 
-fn readme() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    std::fs::read_to_string(&path).expect("there is a README.md")
+fn page(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    std::fs::read_to_string(&path).expect("there is such a page")
 }
 
-/// The fenced blocks of this language.
+/// The README's fenced blocks of this language.
 fn blocks(language: &str) -> Vec<String> {
-    let text = readme();
+    blocks_of("README.md", language)
+}
+
+fn blocks_of(name: &str, language: &str) -> Vec<String> {
+    let text = page(name);
     let mut blocks = Vec::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
-        if line.trim() == format!("```{language}") {
-            blocks.push(lines.by_ref().take_while(|line| line.trim() != "```").collect::<Vec<_>>().join("\n"));
+        let Some(fence) = line.trim().strip_prefix("```") else { continue };
+        let block: Vec<&str> = lines.by_ref().take_while(|line| line.trim() != "```").collect();
+        if fence == language {
+            blocks.push(block.join("\n"));
         }
     }
     blocks
+}
+
+/// The setup with every script of a page in it; the first line of each names its file.
+fn with_scripts(mut setup: Setup, name: &str) -> Setup {
+    for block in blocks_of(name, "lua") {
+        let first = block.lines().next().unwrap_or_default();
+        let file = first.trim_start_matches("-- ").split(':').next().unwrap_or_default().to_owned();
+        assert!(file.starts_with("scripts/"), "the first line of a script names its file: {first}");
+        setup = setup.file(&file, &block);
+    }
+    setup
 }
 
 /// Each `curl` command, continued lines joined.
@@ -57,4 +76,42 @@ async fn its_configurations_check() {
         let ran = Setup::new(&config).run(&["check"]).await;
         assert_eq!(ran.code, Some(0), "{config}\n{}", ran.stderr);
     }
+}
+
+/// The repository's own configuration and agents in a folder of the test's, with the README's files written into it.
+fn follower() -> Setup {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut setup = Setup::empty().env("MOONGATE_UPSTREAM", "demo").env("MOONGATE_MODEL", "demo-fast");
+    for file in ["config/gateway.yaml", "agents/hello.yaml"] {
+        setup = setup.file(file, &std::fs::read_to_string(repository.join(file)).unwrap());
+    }
+    let setup = with_scripts(setup, "README.md");
+    let line = blocks("yaml").into_iter().find(|block| block.starts_with("hooks:")).expect("the line for agents/hello.yaml");
+    let hello = std::fs::read_to_string(setup.root().join("agents/hello.yaml")).unwrap();
+    setup.file("agents/hello.yaml", &format!("{hello}{line}\n"))
+}
+
+/// The newcomer's path: write a hook, see its effect, test it, break it, read the error.
+#[tokio::test]
+async fn its_script_can_be_followed() {
+    let setup = follower();
+    let tested = setup.run(&["test", "scripts/lucky_test.lua"]).await;
+    assert_eq!(tested.code, Some(0), "{}{}", tested.stdout, tested.stderr);
+    assert!(tested.stdout.contains("2 passed, 0 failed"), "{}", tested.stdout);
+    let script = std::fs::read_to_string(setup.root().join("scripts/lucky.lua")).unwrap();
+    let gateway = setup.start().await;
+    let ask = || gateway.chat("hello", json!({ "messages": [{ "role": "user", "content": "Roll a die." }] })).answer();
+    assert!(ask().await.content().contains("Rolled 6"));
+    gateway.write("scripts/lucky.lua", &script.replace("on_tool_call", "on_toolcall"));
+    let said = blocks("").into_iter().find(|block| block.starts_with("scripts/lucky.lua:")).expect("what the README says of it");
+    gateway.logged(said.trim()).await;
+    assert!(ask().await.content().contains("Rolled 6"), "the old one serves on");
+}
+
+/// The guide's scripts pass the guide's tests.
+#[tokio::test]
+async fn the_guides_scripts_are_tested() {
+    let tested = with_scripts(Setup::empty(), "docs/scripting.md").run(&["test"]).await;
+    assert_eq!(tested.code, Some(0), "{}{}", tested.stdout, tested.stderr);
+    assert!(tested.stdout.contains("2 passed, 0 failed"), "{}", tested.stdout);
 }
