@@ -49,10 +49,19 @@ impl Load {
 impl Fleet<'_> {
     /// Keeps every connection busy for `length`; requests that have begun are finished. Fails with the first answer that is not right.
     pub async fn run(&mut self, length: Duration) -> Result<Outcome> {
+        self.run_while(|began, _| began.elapsed() < length).await
+    }
+
+    /// Sends `n` requests on every connection.
+    pub async fn run_times(&mut self, n: usize) -> Result<Outcome> {
+        self.run_while(|_, done| done < n).await
+    }
+
+    async fn run_while(&mut self, goes_on: impl Fn(Instant, usize) -> bool + Copy) -> Result<Outcome> {
         let (load, began) = (self.load, Instant::now());
         let busy = self.connections.iter_mut().map(|connection| async move {
             let mut times = Vec::new();
-            while began.elapsed() < length {
+            while goes_on(began, times.len()) {
                 let asked = Instant::now();
                 let first = tokio::time::timeout(PATIENCE, connection.ask(load)).await.map_err(|_| "an answer took too long")??;
                 times.push((asked.elapsed(), first - asked));

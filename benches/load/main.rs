@@ -7,6 +7,8 @@
 
 mod baseline;
 mod driver;
+mod endurance;
+mod fairness;
 mod mock;
 mod process;
 mod report;
@@ -71,13 +73,28 @@ struct Options {
     #[arg(long, value_name = "X")]
     max_ratio: Option<f64>,
     /// Cargo says this to every bench.
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, global = true)]
     bench: bool,
 }
 
-/// What this executable does when the bench starts it again.
+/// Other measurements, and what this executable does when the bench starts it again.
 #[derive(Subcommand)]
 enum Role {
+    /// Whether a hook that never ends holds up a client that asks for plain answers.
+    Fairness {
+        /// How many rounds of two slices.
+        #[arg(long, default_value_t = 10)]
+        pairs: usize,
+    },
+    /// Whether memory stays flat over many runs of agents with hooks.
+    Endurance {
+        /// How many runs.
+        #[arg(long, default_value_t = 10_000)]
+        runs: usize,
+    },
+    /// Burns a core.
+    #[command(hide = true)]
+    Burn,
     /// The mock upstream.
     #[command(hide = true)]
     Mock,
@@ -89,6 +106,9 @@ enum Role {
 fn main() -> ExitCode {
     let options = Options::parse();
     let done = match options.role {
+        Some(Role::Fairness { pairs }) => fairness::run(&options.gateway, pairs),
+        Some(Role::Endurance { runs }) => endurance::run(&options.gateway, runs),
+        Some(Role::Burn) => fairness::burn(),
         Some(Role::Mock) => mock::serve(),
         Some(Role::Baseline { listen, upstream, threads }) => baseline::serve(listen, upstream, threads),
         None => bench(&options),
@@ -111,7 +131,7 @@ fn bench(options: &Options) -> Result<()> {
     };
     let gateway = match options.no_gateway {
         true => None,
-        false => Some(Process::gateway(&options.gateway, &scenario::config(&upstream))?),
+        false => Some(Process::gateway(&options.gateway, &scenario::config(&upstream), &[])?),
     };
     let targets = Targets {
         baseline: Process::baseline(upstream.addr, options.threads)?,

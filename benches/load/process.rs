@@ -37,13 +37,22 @@ impl Process {
         Process { addr, child, folder: None }.listening()
     }
 
-    /// The gateway with `config`, its log in a temporary folder, which stays when the gateway does not start.
-    pub fn gateway(executable: &Path, config: &Value) -> Result<Self> {
+    /// Burns a core.
+    pub fn burner() -> Result<Self> {
+        let child = this_executable(&["burn"])?.spawn()?;
+        Ok(Process { addr: ([127, 0, 0, 1], 0).into(), child, folder: None })
+    }
+
+    /// The gateway with `config` and `scripts` (names and texts), its log in a temporary folder, which stays when the gateway does not start.
+    pub fn gateway(executable: &Path, config: &Value, scripts: &[(&str, &str)]) -> Result<Self> {
         let addr = free_addr()?;
         let folder = std::env::temp_dir().join(format!("moongate-load-{}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
         let file = folder.join("gateway.yaml");
         std::fs::write(&file, serde_json::to_string_pretty(config)?)?;
+        for (name, text) in scripts {
+            std::fs::write(folder.join(name), text)?;
+        }
         let log = std::fs::File::create(folder.join("gateway.log"))?;
         let mut command = Command::new(executable);
         command.args(["serve", "--listen", &addr.to_string(), "--config"]).arg(file);
@@ -85,8 +94,17 @@ impl Process {
 
     /// The most memory that it had in use, in bytes.
     pub fn peak_bytes(&self) -> Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    /// The memory that it has in use, in bytes.
+    pub fn memory(&self) -> Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    fn status(&self, field: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).ok_or_else(|| format!("no {field}"))?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 }

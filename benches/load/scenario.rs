@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde_json::{Value, json};
 
 use crate::Result;
+use crate::process::Process;
 
 /// A kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +117,17 @@ impl Upstream {
         let addr = (host.trim_matches(['[', ']']), port).to_socket_addrs()?.next().ok_or("--target's host has no address")?;
         Ok(Upstream { addr, model: model.into(), host: format!("{host}:{port}"), path: "/v1".into(), is_mock: false })
     }
+}
+
+/// A short question to one of the gateway's models.
+pub fn chat(gateway: &Process, model: &str) -> Vec<u8> {
+    let body = json!({ "model": model, "messages": [{ "role": "user", "content": "hello" }] }).to_string();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        gateway.addr,
+        body.len()
+    );
+    (head + &body).into_bytes()
 }
 
 /// The gateway's configuration: the upstream, and an agent with one HTTP tool.
