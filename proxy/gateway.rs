@@ -145,7 +145,7 @@ impl Gateway {
     ) -> Result<()> {
         let head = session.req_header();
         let (method, path) = (head.method.to_string(), head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned());
-        let (around, headers) = (context.snapshot.around.clone(), visible_headers(&head.headers));
+        let (around, headers) = (context.snapshot.around.clone(), Arc::new(visible_headers(&head.headers)));
         let scene = Scene::new(agent.clone(), around, caller.clone(), self.turns.clone(), context.ledger.clone(), headers);
         let mut opening = Opening::new(scene, model);
         answer::unless_gone(session, opening.announce(&method, &path, model)).await?;

@@ -58,6 +58,9 @@ pub struct Hooks {
     pool: Arc<Pool>,
 }
 
+/// A request's headers, names in lower case, credentials left out.
+pub type Headers = Vec<(String, String)>;
+
 /// What `run` shows to scripts.
 #[derive(Debug, Clone, Default)]
 pub struct RunView {
@@ -69,8 +72,8 @@ pub struct RunView {
     pub model: String,
     /// Which model call this is, from 1.
     pub hop: u32,
-    /// The client's request headers, names in lower case, credentials left out.
-    pub headers: Vec<(String, String)>,
+    /// The client's headers.
+    pub headers: Arc<Headers>,
     /// The key's id.
     pub key: Option<String>,
     /// Who the client says its user is, from a client that is believed.
@@ -134,7 +137,7 @@ impl HookRun {
     }
 
     /// The headers that scripts see from now on.
-    pub fn set_headers(&mut self, headers: Vec<(String, String)>) {
+    pub fn set_headers(&mut self, headers: Arc<Headers>) {
         Arc::make_mut(&mut self.view).headers = headers;
     }
 

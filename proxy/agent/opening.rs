@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::run::{aborted, rejected};
 use super::scene::Scene;
 use crate::error::Result;
-use crate::hooks::{Head, HookRun, Point, RunView, Verdict};
+use crate::hooks::{Head, Headers, HookRun, Point, RunView, Verdict};
 
 /// A run that is about to begin.
 pub struct Opening {
@@ -37,7 +37,7 @@ impl Opening {
         if !self.scene.agent.hooks.has(Point::OnRequest) {
             return Ok(());
         }
-        let headers = self.scene.headers();
+        let headers = Headers::clone(&self.scene.headers());
         let mut head = Head { method: method.into(), path: path.into(), model: model.into(), headers };
         match self.hooks.on_request(&mut head).await? {
             Verdict::Continue => {}
@@ -45,8 +45,9 @@ impl Opening {
             Verdict::Reject(message) => return Err(rejected(message)),
             Verdict::Abort(status, message) => return Err(aborted(status, message)),
         }
-        self.scene.set_headers(head.headers.clone());
-        self.hooks.set_headers(head.headers);
+        let headers = Arc::new(head.headers);
+        self.scene.set_headers(headers.clone());
+        self.hooks.set_headers(headers);
         Ok(())
     }
 }

@@ -16,14 +16,12 @@ use crate::access::Caller;
 use crate::chat::request::ChatRequest;
 use crate::chat::{Message, Object, Prompt, Reply, ToolResult};
 use crate::error::{Error, Kind, Result};
+use crate::hooks::Headers;
 use crate::metrics::METRICS;
 use crate::tools::{self, Offer, Tool};
 
 /// How deep agents may use agents.
 const MAX_DEPTH: u32 = 4;
-
-/// A request's headers, names in lower case, credentials left out.
-pub type Headers = Vec<(String, String)>;
 
 /// The circumstances of one run. Shared by the run and by what its scripts reach.
 pub struct Scene {
@@ -41,7 +39,7 @@ pub struct Scene {
     pub offer: Offer,
     /// How many runs this one is within.
     pub depth: u32,
-    headers: Mutex<Headers>,
+    headers: Mutex<Arc<Headers>>,
 }
 
 impl Scene {
@@ -52,19 +50,19 @@ impl Scene {
         caller: Caller,
         turns: Arc<Turns>,
         ledger: Arc<Ledger>,
-        headers: Headers,
+        headers: Arc<Headers>,
     ) -> Scene {
         let offer = agent.tools.offer();
         Scene { agent, around, caller, turns, ledger, offer, depth: 0, headers: Mutex::new(headers) }
     }
 
     /// The client's headers, as `on_request` left them.
-    pub fn headers(&self) -> Headers {
+    pub fn headers(&self) -> Arc<Headers> {
         self.headers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Replaces the headers.
-    pub fn set_headers(&self, headers: Headers) {
+    pub fn set_headers(&self, headers: Arc<Headers>) {
         *self.headers.lock().unwrap_or_else(PoisonError::into_inner) = headers;
     }
 

@@ -65,7 +65,8 @@ impl Stage for Rehearsals {
         request.insert("model".into(), agent.name.as_str().into());
         let around = Arc::new(Surroundings { stand_in: Some(Arc::new(Cast { asked })), ..around.with_store(store) });
         let ledger = Arc::new(Ledger::default());
-        let mut scene = Scene::new(agent.clone(), around, Caller::default(), Arc::default(), ledger.clone(), headers.collect());
+        let headers = Arc::new(headers.collect());
+        let mut scene = Scene::new(agent.clone(), around, Caller::default(), Arc::default(), ledger.clone(), headers);
         scene.offer = scene.offer.with_played(&tools);
         let mut opening = Opening::new(scene, &agent.name);
         let (events, mut pieces) = mpsc::channel(EVENTS);

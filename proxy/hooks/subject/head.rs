@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use serde_json::Value;
 
+use super::super::Headers;
 use super::super::point::Point;
 use super::{Subject, fixed, text};
 use crate::chat::Object;
@@ -18,7 +19,7 @@ pub struct Head {
     /// The model that the client asked for; not changeable.
     pub model: String,
     /// The request's headers, names in lower case, credentials left out. What they become, `run.headers` shows to all later hooks.
-    pub headers: Vec<(String, String)>,
+    pub headers: Headers,
 }
 
 impl Subject for Head {

@@ -156,7 +156,7 @@ async fn run_shows_what_the_contract_names() {
     let hooks = Scripts::new(&[("x.lua", source)]).load(&[options("x.lua", |o| _ = o.config.insert("limit".into(), 9.into()))]);
     let run = hooks.begin(
         RunView {
-            headers: vec![("x-tenant".into(), "acme".into())],
+            headers: Arc::new(vec![("x-tenant".into(), "acme".into())]),
             key: Some("webui".into()),
             user: Some("ada".into()),
             session: Some("s1".into()),
