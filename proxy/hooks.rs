@@ -1,9 +1,11 @@
 //! Hooks as the rest of the gateway sees them: which points there are, what a script decided. No Lua in here.
 
 mod api;
+mod change;
 mod context;
 mod convert;
 mod failure;
+mod homeward;
 mod live;
 mod meter;
 mod point;
@@ -13,6 +15,7 @@ mod stdlib;
 mod subject;
 pub mod testing;
 mod vm;
+mod watch;
 mod world;
 
 #[cfg(test)]
@@ -224,7 +227,7 @@ impl HookRun {
         let is_settled = subject.is_settled();
         let (before, done) = live.call(index, script, S::POINT, &moment, std::mem::take(subject).into_fields()).await;
         let misuse = |problem: String| Failure::misuse(&script.name, problem);
-        let mut changes = Vec::new();
+        let mut fields = before;
         let verdict = done.and_then(|done| match done {
             Done::Decided(Decision::Answer(_)) if is_settled => {
                 self.too_late(script, "an answer");
@@ -233,23 +236,15 @@ impl HookRun {
             Done::Decided(Decision::Answer(value)) => S::answer(value).map(Verdict::Answer).map_err(misuse),
             Done::Decided(Decision::Reject(message)) => Ok(Verdict::Reject(message)),
             Done::Decided(Decision::Abort(status, message)) => Ok(Verdict::Abort(status, message)),
-            Done::Changed(changed) => {
-                changed.iter().try_for_each(|(name, value)| S::check(name, value.as_ref())).map_err(misuse)?;
-                changes = changed;
+            Done::Changed(changes) => {
+                let is_late = is_settled && !changes.is_empty();
+                change::apply(&mut fields, changes, S::check, !is_settled).map_err(misuse)?;
+                if is_late {
+                    self.too_late(script, "a change");
+                }
                 Ok(Verdict::Continue)
             }
         });
-        let mut fields = before;
-        if is_settled && !changes.is_empty() {
-            self.too_late(script, "a change");
-            changes.clear();
-        }
-        for (name, value) in changes {
-            match value {
-                Some(value) => _ = fields.insert(name, value),
-                None => _ = fields.shift_remove(&name),
-            }
-        }
         *subject = S::from_fields(fields);
         verdict
     }

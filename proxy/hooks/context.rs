@@ -7,11 +7,12 @@ use mlua::{Lua, Table, Value as Lv};
 use serde_json::Value;
 
 use super::RunView;
+use super::change::{Change, Now};
 use super::convert::{self, Misfit, Origins};
 use super::meter::Meter;
 use super::script::Folder;
-use super::vm;
 use super::world::{Nowhere, World};
+use super::{vm, watch};
 use crate::chat::{Object, Usage};
 
 /// The call that a VM is busy with; its Lua state has it as application data.
@@ -78,26 +79,28 @@ pub(super) struct Argument {
     fields: Object,
     /// The address of the Lua table.
     table: usize,
+    /// A table with what the gateway put into the Lua table.
+    given: Option<Table>,
     /// Fields that were made into tables.
     read: HashMap<String, Origins>,
     /// Fields that were set before anybody read them.
     written: HashSet<String>,
 }
 
-/// What a hook did to a field: its new value, or none if it is gone.
-pub(super) type Change = (String, Option<Value>);
-
 impl Argument {
     pub(super) fn new(name: &'static str, fields: Object) -> Self {
-        Argument { name, fields, table: 0, read: HashMap::new(), written: HashSet::new() }
+        Argument { name, fields, table: 0, given: None, read: HashMap::new(), written: HashSet::new() }
     }
 
     /// The table for the hook, with the fields that cost nothing.
     pub(super) fn open(&mut self, lua: &Lua, metatable: &Table) -> mlua::Result<Table> {
-        let table = lua.create_table_with_capacity(0, self.fields.len())?;
-        for (name, value) in self.fields.iter().filter(|(_, value)| is_scalar(value)) {
-            table.raw_set(name.as_str(), convert::to_lua(lua, value)?)?;
-        }
+        let fill = || {
+            let scalars = self.fields.iter().filter(|(_, value)| is_scalar(value));
+            let made = scalars.map(|(name, value)| (name.as_str(), convert::scalar(value)));
+            lua.create_table_from(convert::Sized(made, self.fields.len()))
+        };
+        let table = fill()?;
+        self.given = Some(fill()?);
         table.set_metatable(Some(metatable.clone()))?;
         self.table = table.to_pointer() as usize;
         Ok(table)
@@ -112,8 +115,12 @@ impl Argument {
             return Ok(Lv::Nil);
         }
         let mut origins = Origins::default();
-        let made = vm::unmetered(lua, meter, || convert::to_lua_traced(lua, value, &mut origins))?;
-        table.raw_set(key, &made)?;
+        let made = vm::unmetered(lua, meter, || {
+            let made = convert::to_lua_traced(lua, value, &mut origins)?;
+            table.raw_set(key, &made)?;
+            self.given.iter().try_for_each(|given| given.raw_set(key, &made))?;
+            Ok(made)
+        })?;
         self.read.insert(name.to_owned(), origins);
         Ok(made)
     }
@@ -131,7 +138,16 @@ impl Argument {
     pub(super) fn changes(&self, lua: &Lua, table: &Table) -> Result<Vec<Change>, Misfit> {
         let none = Origins::default();
         let mut changes = Vec::new();
+        let given = self.given.as_ref();
+        // A field that was removed before anybody read it is missed in both.
+        let is_as_given =
+            self.written.is_empty() && given.map_or(Ok(false), |given| watch::same(lua, table, given)).map_err(convert::unreadable)?;
         for (name, before) in &self.fields {
+            let origins = self.read.get(name).unwrap_or(&none);
+            let changed = origins.changed(lua).map_err(convert::unreadable)?;
+            if is_as_given && changed.is_empty() {
+                continue;
+            }
             let now: Lv = table.raw_get(name.as_str()).map_err(convert::unreadable)?;
             if now.is_nil() {
                 let was_there = is_scalar(before) || self.read.contains_key(name) || (!before.is_null() && self.written.contains(name));
@@ -140,12 +156,14 @@ impl Argument {
                 }
                 continue;
             }
-            let origins = self.read.get(name).unwrap_or(&none);
-            let now =
-                convert::from_lua_traced(lua, &now, before, origins).map_err(|misfit| misfit.under(&format!("{}.{name}", self.name)))?;
-            if now != *before {
+            let now = convert::from_lua_traced(lua, &now, before, origins, &changed)
+                .map_err(|misfit| misfit.under(&format!("{}.{name}", self.name)))?;
+            if let Some(now) = now {
                 changes.push((name.clone(), Some(now)));
             }
+        }
+        if is_as_given {
+            return Ok(changes);
         }
         let mut new = Vec::new();
         for pair in table.pairs::<Lv, Lv>() {
@@ -154,7 +172,7 @@ impl Argument {
             let Some(name) = name else { return Err(Misfit::new("has a field without a name").under(self.name)) };
             if !self.fields.contains_key(&*name) {
                 let value = convert::from_lua(lua, &value).map_err(|misfit| misfit.under(&format!("{}.{}", self.name, &*name)))?;
-                new.push((name.to_owned(), Some(value)));
+                new.push((name.to_owned(), Some(Now::Whole(value))));
             }
         }
         new.sort_by(|a, b| a.0.cmp(&b.0));

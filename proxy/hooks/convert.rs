@@ -3,299 +3,147 @@
 //! What JSON tells apart and Lua does not, is remembered by the table's identity: the order of keys, null fields, `1.0` and `1`.
 //! A null field reads as `nil`; in a list, where a `nil` would be a hole, null is `std.json.null`.
 
-use std::collections::HashMap;
-use std::fmt;
+use mlua::{Either, IntoLua, Lua, LuaSerdeExt, Table, Value as Lv};
+use serde_json::{Map, Value};
 
-use mlua::{Lua, LuaSerdeExt, Table, Value as Lv};
-use serde_json::{Map, Number, Value};
+pub(super) use super::homeward::{Misfit, from_lua, from_lua_traced, unreadable};
+use super::watch::Watched;
 
-/// The deepest nesting that leaves a script, as for JSON itself.
-const MAX_DEPTH: usize = 128;
-
-/// The most values in one on its way back: a few small tables, each with the one before in it twice, are a tree without end.
-const MAX_NODES: usize = 250_000;
-
-/// The most text in one value on its way back, in bytes.
-const MAX_TEXT: usize = 64 << 20;
-
-/// Which table stands for which part of the original.
+/// Which table stands for which part of the original, in the order of `parts`.
 #[derive(Default)]
 pub(super) struct Origins {
-    /// The table's address, and the number of the original's part in the order of `parts`.
-    by_table: HashMap<usize, usize>,
-    /// Holds the tables, so that no address is used twice.
-    anchors: Option<Table>,
+    /// The tables' addresses.
+    pub addresses: Vec<usize>,
+    /// The tables. It holds them, so that no address is used twice.
+    watched: Option<Watched>,
 }
 
-/// A value that cannot leave the script, and where it stands.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Misfit {
-    path: String,
-    problem: String,
-}
-
-impl Misfit {
-    pub(super) fn new(problem: impl Into<String>) -> Self {
-        Misfit { path: String::new(), problem: problem.into() }
-    }
-
-    pub(super) fn under(mut self, part: &str) -> Self {
-        self.path.insert_str(0, part);
-        self
-    }
-}
-
-impl fmt::Display for Misfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.path, self.problem)
+impl Origins {
+    /// The numbers of the tables that a script has changed, ascending.
+    pub(super) fn changed(&self, lua: &Lua) -> mlua::Result<Vec<usize>> {
+        self.watched.as_ref().map_or_else(|| Ok(Vec::new()), |watched| watched.changed(lua))
     }
 }
 
 /// A table or value for scripts. A null field of an object is `json.null`.
 pub(super) fn to_lua(lua: &Lua, value: &Value) -> mlua::Result<Lv> {
-    Outward { lua, origins: None, n_parts: 0 }.value(value)
+    Outward { lua, array: None, trace: None }.value(value).into_lua(lua)
 }
 
 /// The same for a hook's argument: null fields read as `nil`, and `origins` learns which table stands for what.
 pub(super) fn to_lua_traced(lua: &Lua, value: &Value, origins: &mut Origins) -> mlua::Result<Lv> {
-    Outward { lua, origins: Some(origins), n_parts: 0 }.value(value)
+    let mut outward = Outward { lua, array: None, trace: Some((lua.create_table()?, &mut origins.addresses)) };
+    let made = outward.value(value).into_lua(lua)?;
+    if let Some((tables, _)) = outward.trace {
+        origins.watched = Some(Watched::new(lua, tables)?);
+    }
+    Ok(made)
+}
+
+/// The same for a value that is neither list nor object.
+pub(super) fn scalar(value: &Value) -> Made<'_> {
+    Either::Right(Whole(Ok(match value {
+        Value::String(text) => return Either::Left(text),
+        Value::Bool(flag) => Lv::Boolean(*flag),
+        Value::Number(number) => Lv::Number(number.as_f64().unwrap_or(f64::NAN)),
+        _ => Lv::NULL,
+    })))
 }
 
 struct Outward<'a> {
     lua: &'a Lua,
-    origins: Option<&'a mut Origins>,
-    n_parts: usize,
+    /// The metatable of lists, once there is one.
+    array: Option<Table>,
+    /// The tables made and their addresses.
+    trace: Option<(Table, &'a mut Vec<usize>)>,
+}
+
+/// A value on its way into a table. Text goes there directly: a `Lv` of it would be a reference, made and dropped at some cost.
+pub(super) type Made<'a> = Either<&'a str, Whole>;
+
+/// A value that is not text, or why it could not be made.
+pub(super) struct Whole(mlua::Result<Lv>);
+
+impl IntoLua for Whole {
+    fn into_lua(self, _: &Lua) -> mlua::Result<Lv> {
+        self.0
+    }
 }
 
 impl Outward<'_> {
-    fn value(&mut self, value: &Value) -> mlua::Result<Lv> {
-        Ok(match value {
-            Value::Null => Lv::NULL,
-            Value::Bool(flag) => Lv::Boolean(*flag),
-            Value::Number(number) => Lv::Number(number.as_f64().unwrap_or(f64::NAN)),
-            Value::String(text) => Lv::String(self.lua.create_string(text)?),
-            Value::Array(items) => {
-                let table = self.lua.create_table_with_capacity(items.len(), 0)?;
-                self.trace(&table)?;
-                for (index, item) in items.iter().enumerate() {
-                    table.raw_seti(index + 1, self.value(item)?)?;
-                }
-                table.set_metatable(Some(self.lua.array_metatable()))?;
-                Lv::Table(table)
-            }
-            Value::Object(fields) => {
-                let table = self.lua.create_table_with_capacity(0, fields.len())?;
-                self.trace(&table)?;
-                for (name, field) in fields {
-                    if !field.is_null() || self.origins.is_none() {
-                        table.raw_set(name.as_str(), self.value(field)?)?;
-                    }
-                }
-                Lv::Table(table)
-            }
-        })
+    fn value<'v>(&mut self, value: &'v Value) -> Made<'v> {
+        match value {
+            Value::Array(items) => Either::Right(Whole(self.list(items).map(Lv::Table))),
+            Value::Object(fields) => Either::Right(Whole(self.object(fields).map(Lv::Table))),
+            other => scalar(other),
+        }
+    }
+
+    fn list(&mut self, items: &[Value]) -> mlua::Result<Table> {
+        let table = self.lua.create_sequence_from(items.iter().map(|item| self.value(item)))?;
+        table.set_metatable(Some(self.array.get_or_insert_with(|| self.lua.array_metatable()).clone()))?;
+        self.traced(table)
+    }
+
+    fn object(&mut self, fields: &Map<String, Value>) -> mlua::Result<Table> {
+        let lua = self.lua;
+        let drops_null = self.trace.is_some();
+        let kept = fields.iter().filter(|(_, field)| !(drops_null && field.is_null()));
+        let table = lua.create_table_from(Sized(kept.map(|(name, field)| (name.as_str(), self.value(field))), fields.len()))?;
+        self.traced(table)
     }
 
     /// Numbers the tables in the order in which `parts` numbers the originals.
-    fn trace(&mut self, table: &Table) -> mlua::Result<()> {
-        if let Some(origins) = &mut self.origins {
-            let anchors = match &mut origins.anchors {
-                Some(anchors) => anchors,
-                none => none.insert(self.lua.create_table()?),
-            };
-            anchors.raw_push(table)?;
-            origins.by_table.insert(table.to_pointer() as usize, self.n_parts);
-            self.n_parts += 1;
+    fn traced(&mut self, table: Table) -> mlua::Result<Table> {
+        if let Some((tables, addresses)) = &mut self.trace {
+            addresses.push(table.to_pointer() as usize);
+            tables.raw_seti(addresses.len(), &table)?;
         }
-        Ok(())
+        Ok(table)
     }
 }
 
-/// The value that a script made.
-pub(super) fn from_lua(lua: &Lua, value: &Lv) -> Result<Value, Misfit> {
-    Homeward::new(lua, &HashMap::new(), None).value(value, None)
-}
+/// An iterator that says how many items are to be expected: a table of that size is made at once.
+pub(super) struct Sized<I>(pub I, pub usize);
 
-/// The value of a hook's argument after the hook; `original` is what `to_lua_traced` made with `origins`.
-pub(super) fn from_lua_traced(lua: &Lua, value: &Lv, original: &Value, origins: &Origins) -> Result<Value, Misfit> {
-    Homeward::new(lua, &origins.by_table, Some(original)).value(value, Some(original))
-}
+impl<I: Iterator> Iterator for Sized<I> {
+    type Item = I::Item;
 
-struct Homeward<'a> {
-    array: Table,
-    by_table: &'a HashMap<usize, usize>,
-    parts: Vec<&'a Value>,
-    /// The tables that the current one stands in.
-    above: Vec<usize>,
-    n_nodes: usize,
-    text_bytes: usize,
-}
-
-impl<'a> Homeward<'a> {
-    fn new(lua: &Lua, by_table: &'a HashMap<usize, usize>, original: Option<&'a Value>) -> Self {
-        let mut found = Vec::new();
-        if let Some(original) = original
-            && !by_table.is_empty()
-        {
-            parts(original, &mut found);
-        }
-        Homeward { array: lua.array_metatable(), by_table, parts: found, above: Vec::new(), n_nodes: 0, text_bytes: 0 }
+    fn next(&mut self) -> Option<I::Item> {
+        self.0.next()
     }
 
-    /// `likely` is what stood at the same place; a table that is known by identity overrules it.
-    fn value(&mut self, value: &Lv, likely: Option<&'a Value>) -> Result<Value, Misfit> {
-        self.n_nodes += 1;
-        if self.n_nodes > MAX_NODES + self.parts.len() {
-            return Err(Misfit::new("is too large"));
-        }
-        match value {
-            Lv::Nil => Ok(Value::Null),
-            Lv::LightUserData(pointer) if pointer.0.is_null() => Ok(Value::Null),
-            Lv::Boolean(flag) => Ok(Value::Bool(*flag)),
-            Lv::Integer(number) => Ok(as_it_was(*number as f64, likely).unwrap_or_else(|| Value::from(*number))),
-            Lv::Number(number) => as_it_was(*number, likely)
-                .or_else(|| Number::from_f64(*number).map(Value::Number))
-                .ok_or_else(|| Misfit::new(format!("is {number}, which JSON cannot say"))),
-            Lv::String(text) => Ok(Value::String(self.text(text, "is text that is not UTF-8")?)),
-            Lv::Table(table) => {
-                let address = table.to_pointer() as usize;
-                if self.above.contains(&address) {
-                    return Err(Misfit::new("is a table that contains itself"));
-                }
-                if self.above.len() == MAX_DEPTH {
-                    return Err(Misfit::new(format!("is nested more than {MAX_DEPTH} tables deep")));
-                }
-                self.above.push(address);
-                let known = self.by_table.get(&address).and_then(|part| self.parts.get(*part).copied());
-                let result = self.table(table, known, known.or(likely));
-                self.above.pop();
-                result
-            }
-            other => Err(Misfit::new(format!("is a {}, which JSON cannot say", other.type_name()))),
-        }
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.1, None)
     }
-
-    fn table(&mut self, table: &Table, known: Option<&'a Value>, likely: Option<&'a Value>) -> Result<Value, Misfit> {
-        let length = table.raw_len();
-        if length > 0 || table.metatable().is_some_and(|found| found == self.array) {
-            return self.list(table, length, likely);
-        }
-        if table.is_empty() && likely.is_some_and(Value::is_array) {
-            return Ok(Value::Array(Vec::new()));
-        }
-        self.object(table, known, likely.and_then(Value::as_object))
-    }
-
-    fn list(&mut self, table: &Table, length: usize, likely: Option<&'a Value>) -> Result<Value, Misfit> {
-        let likely = likely.and_then(Value::as_array);
-        let mut items = vec![None; length];
-        for pair in table.pairs::<Lv, Lv>() {
-            let (key, item) = pair.map_err(unreadable)?;
-            let index = match key {
-                Lv::Integer(index) => index,
-                other => return Err(Misfit::new(format!("is a list with the field {}", shown(&other)))),
-            };
-            let place = usize::try_from(index).ok().and_then(|index| index.checked_sub(1)).filter(|place| *place < length);
-            let Some(place) = place else {
-                return Err(Misfit::new(format!("is a list with holes: it has {length} items and one at [{index}]")));
-            };
-            let likely = likely.and_then(|before| before.get(place));
-            items[place] = Some(self.value(&item, likely).map_err(|misfit| misfit.under(&format!("[{index}]")))?);
-        }
-        match items.iter().position(Option::is_none) {
-            Some(place) => Err(Misfit::new(format!("is a list with holes: [{}] is missing", place + 1))),
-            None => Ok(Value::Array(items.into_iter().flatten().collect())),
-        }
-    }
-
-    fn object(&mut self, table: &Table, known: Option<&'a Value>, likely: Option<&'a Map<String, Value>>) -> Result<Value, Misfit> {
-        let mut fields = Map::new();
-        for pair in table.pairs::<Lv, Lv>() {
-            let (key, field) = pair.map_err(unreadable)?;
-            let Lv::String(name) = &key else {
-                return Err(Misfit::new(format!("has the key {}; keys are text, or 1, 2, 3, ... in a list", shown(&key))));
-            };
-            let name = self.text(name, "has a key that is not UTF-8")?;
-            let likely = likely.and_then(|fields| fields.get(&name));
-            let field = self.value(&field, likely).map_err(|misfit| misfit.under(&format!(".{name}")))?;
-            fields.insert(name, field);
-        }
-        Ok(Value::Object(in_order(fields, known.is_some(), likely)))
-    }
-
-    fn text(&mut self, text: &mlua::LuaString, problem: &str) -> Result<String, Misfit> {
-        self.text_bytes = self.text_bytes.saturating_add(text.as_bytes().len());
-        if self.text_bytes > MAX_TEXT {
-            return Err(Misfit::new("is too large"));
-        }
-        text.to_str().map(|text| text.to_owned()).map_err(|_| Misfit::new(problem))
-    }
-}
-
-/// The fields of the original in their order, the new ones behind, sorted. Of a table that is the original's own, null fields are kept.
-fn in_order(mut fields: Map<String, Value>, is_own: bool, likely: Option<&Map<String, Value>>) -> Map<String, Value> {
-    let mut ordered = Map::with_capacity(fields.len());
-    for (name, before) in likely.into_iter().flatten() {
-        match fields.remove(name) {
-            Some(field) => _ = ordered.insert(name.clone(), field),
-            None if is_own && before.is_null() => _ = ordered.insert(name.clone(), Value::Null),
-            None => {}
-        }
-    }
-    fields.sort_keys();
-    ordered.extend(fields);
-    ordered
-}
-
-/// The original number when the script did not change it: Lua has no integers above 2^53 and no `1.0`.
-fn as_it_was(number: f64, likely: Option<&Value>) -> Option<Value> {
-    likely.filter(|before| before.is_number() && before.as_f64() == Some(number)).cloned()
-}
-
-/// The arrays and objects of a value, in the order in which they are made into tables.
-fn parts<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
-    match value {
-        Value::Array(items) => {
-            found.push(value);
-            items.iter().for_each(|item| parts(item, found));
-        }
-        Value::Object(fields) => {
-            found.push(value);
-            fields.values().for_each(|field| parts(field, found));
-        }
-        _ => {}
-    }
-}
-
-fn shown(key: &Lv) -> String {
-    match key {
-        Lv::String(text) => format!("`{}`", text.to_string_lossy()),
-        Lv::Integer(number) => number.to_string(),
-        Lv::Number(number) => number.to_string(),
-        other => format!("of type {}", other.type_name()),
-    }
-}
-
-pub(super) fn unreadable(error: mlua::Error) -> Misfit {
-    Misfit::new(format!("cannot be read: {error}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
+    use super::super::meter::Meter;
+    use super::super::{change, watch};
     use super::*;
 
     /// What comes back of `before` after `script` has had it as `it`.
     fn through(before: &Value, script: &str) -> Result<Value, String> {
         let lua = Lua::new();
+        watch::install(&lua, &lua.globals(), &Arc::new(Meter::new())).unwrap();
         let mut origins = Origins::default();
         let it = to_lua_traced(&lua, before, &mut origins).unwrap();
         lua.globals().set("it", it).unwrap();
         lua.globals().set("null", Lv::NULL).unwrap();
         lua.globals().set("array_mt", lua.array_metatable()).unwrap();
         lua.load(script).exec().unwrap();
-        from_lua_traced(&lua, &lua.globals().get("it").unwrap(), before, &origins).map_err(|misfit| misfit.to_string())
+        let changed = origins.changed(&lua).unwrap();
+        let now = from_lua_traced(&lua, &lua.globals().get("it").unwrap(), before, &origins, &changed);
+        let mut fields = Map::from_iter([("it".to_owned(), before.clone())]);
+        let changes = now.map_err(|misfit| misfit.to_string())?.map(|now| ("it".to_owned(), Some(now)));
+        change::apply(&mut fields, changes.into_iter().collect(), |_, _| Ok(()), true).unwrap();
+        Ok(fields["it"].clone())
     }
 
     #[test]
@@ -319,6 +167,35 @@ mod tests {
         let before = json!([{ "role": "user", "content": null }, { "role": "tool", "a": [] }]);
         let after = through(&before, "table.insert(it, 1, { content = 'c', role = 'system' })").unwrap();
         assert_eq!(after.to_string(), r#"[{"role":"system","content":"c"},{"role":"user","content":null},{"role":"tool","a":[]}]"#);
+    }
+
+    #[test]
+    fn what_is_deep_inside_changes_alone() {
+        let before = json!([{ "z": 1.0, "a": [{ "n": null, "x": 2.0 }, 3.0] }, { "big": 12345678901234567890_u64, "n": null }]);
+        let after = through(&before, "it[1].a[1].x = 'new'").unwrap();
+        let expected = r#"[{"z":1.0,"a":[{"n":null,"x":"new"},3.0]},{"big":12345678901234567890,"n":null}]"#;
+        assert_eq!(after.to_string(), expected);
+    }
+
+    #[test]
+    fn an_item_may_stand_in_many_places() {
+        let before = json!([{ "a": 1.0, "n": null }, { "b": [2.0] }]);
+        let after = through(&before, "it[3] = it[1]; it[4] = { inner = it[2], list = it[2].b }; table.remove(it, 1)").unwrap();
+        assert_eq!(after.to_string(), r#"[{"b":[2.0]},{"a":1.0,"n":null},{"inner":{"b":[2.0]},"list":[2.0]}]"#);
+        let after = through(&json!({ "list": [{ "a": 1.0 }] }), "it.list, it.first = { it.list[1], it.list[1] }, it.list[1]").unwrap();
+        assert_eq!(after.to_string(), r#"{"list":[{"a":1.0},{"a":1.0}],"first":{"a":1.0}}"#);
+    }
+
+    #[test]
+    fn metatables_of_scripts_have_no_say() {
+        let trap = "local function trap() error('called') end
+            local trapped = { __eq = trap, __iter = trap, __index = trap, __newindex = trap, __len = trap, __call = trap }
+            setmetatable(trapped, trapped) setmetatable(it[1], trapped)";
+        let before = json!([{ "a": 1.0 }, { "b": 2.0 }]);
+        assert_eq!(through(&before, trap).unwrap().to_string(), before.to_string());
+        let after = through(&before, &format!("{trap} rawset(it[1], 'c', 3) it[2] = nil")).unwrap();
+        assert_eq!(after.to_string(), r#"[{"a":1.0,"c":3}]"#);
+        assert_eq!(through(&json!([{}]), "setmetatable(it[1], array_mt)").unwrap(), json!([[]]));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use mlua::{Function, Table, Value as Lv};
 
 use super::RunView;
 use super::api::Decision;
-use super::context::{Argument, Change, Context};
+use super::change::Change;
+use super::context::{Argument, Context};
 use super::failure::Failure;
 use super::point::{self, Point};
 use super::pool::Pool;
@@ -132,13 +133,14 @@ async fn attempt(vm: &Vm, instance: &mut Instance, state: &Table, script: &Scrip
         Lv::Function(function) => function,
         other => return Err(misuse(format!("is {} in this run and was a function when the script was loaded", other.type_name()))),
     };
+    let used = vm.lua.used_memory();
     let argument = {
         let context = vm.lua.app_data_mut::<Context>();
         let opened = context.and_then(|mut context| context.argument.as_mut().map(|argument| argument.open(&vm.lua, &vm.api.argument)));
         opened.ok_or_else(|| misuse("was called without an argument".into()))?.map_err(failed)?
     };
-    let returned = run(vm, function, (&argument, this_run)).await.map_err(failed)?;
-    vm.lift_cap().map_err(failed)?;
+    let handed = vm.lua.used_memory().saturating_sub(used);
+    let returned = run(vm, function, (&argument, this_run), handed).await.map_err(failed)?;
     let context = vm.lua.app_data_ref::<Context>();
     let n_verdicts = context.as_ref().map_or(0, |context| context.n_verdicts);
     if let Some(decision) = vm.api.decision(&vm.lua, &returned, n_verdicts).map_err(&misuse)? {
@@ -157,16 +159,19 @@ async fn attempt(vm: &Vm, instance: &mut Instance, state: &Table, script: &Scrip
 async fn start(vm: &Vm, state: &Table, script: &Script, moment: &Moment) -> Result<(Table, Table), Failure> {
     let failed = |error: mlua::Error| Failure::raised(&script.name, &error);
     let chunk = vm.function(&script.name, &script.bytecode).map_err(failed)?;
-    let Lv::Table(hooks) = run(vm, chunk, ()).await.map_err(failed)? else {
+    let Lv::Table(hooks) = run(vm, chunk, (), 0).await.map_err(failed)? else {
         return Err(Failure::misuse(&script.name, "the script returned no table in this run, and did when it was loaded"));
     };
     let run = vm.api.run(&vm.lua, &moment.view, &script.config, state).map_err(failed)?;
     Ok((hooks, run))
 }
 
-/// Runs a function on the budget, as a Lua thread of its own that may yield to the other tasks.
-async fn run(vm: &Vm, function: Function, arguments: impl mlua::IntoLuaMulti) -> mlua::Result<Lv> {
-    let thread = vm.lua.create_thread(function)?;
+/// Runs a function on the budget, as a Lua thread that may yield to the other tasks. `handed` is the size of its arguments.
+async fn run(vm: &Vm, function: Function, arguments: impl mlua::IntoLuaMulti, handed: usize) -> mlua::Result<Lv> {
+    let thread = vm.thread(function)?;
     let future = thread.clone().into_async::<Lv>(arguments)?;
-    vm.meter.drive(&thread, future).await
+    vm.cap(handed)?;
+    let returned = vm.meter.drive(thread, future).await;
+    vm.lift_cap()?;
+    returned
 }

@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,10 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// How long a script runs before the other tasks of its thread have a turn.
 const SLICE: Duration = Duration::from_millis(1);
+
+/// A stretch shorter than this on the wall clock is taken for CPU time as it is: the clock of the thread's CPU time is a system call.
+/// Nanoseconds.
+const SHORT: u64 = 100_000;
 
 /// No limit, and no need to look at a clock.
 const NEVER: u64 = u64::MAX;
@@ -25,6 +29,9 @@ pub(super) struct Meter {
     look_at: AtomicU64,
     /// The thread's CPU time at which the budget is used up.
     ends_at: AtomicU64,
+    /// When, on the wall clock, the clock of the thread's CPU time was last read in this stretch, and what it said.
+    read_at: AtomicU64,
+    read: AtomicU64,
     /// The budget that is left while the call is not being polled.
     left: AtomicU64,
     /// Set for good when the budget is used up: a script that catches the error gets it again at its next step.
@@ -43,6 +50,8 @@ impl Meter {
             base: Instant::now(),
             look_at: AtomicU64::new(NEVER),
             ends_at: AtomicU64::new(NEVER),
+            read_at: AtomicU64::new(0),
+            read: AtomicU64::new(0),
             left: AtomicU64::new(NEVER),
             overdue: AtomicBool::new(false),
             place: Mutex::new(None),
@@ -51,11 +60,18 @@ impl Meter {
         }
     }
 
+    /// Makes the VM ask this meter.
+    pub(super) fn arm(self: &Arc<Self>, lua: &Lua) {
+        let asked = Arc::clone(self);
+        lua.set_interrupt(move |lua| asked.interrupt(lua));
+    }
+
     /// Begins a call that may use `budget`.
     pub(super) fn start(&self, budget: Duration) {
         self.left.store(nanos(budget), Relaxed);
-        self.overdue.store(false, Relaxed);
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if self.overdue.swap(false, Relaxed) {
+            *self.place.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 
     /// Whether the call used up its budget, whatever the script made of the error.
@@ -131,11 +147,16 @@ impl Meter {
 
     /// Runs `f`, work of the gateway's own inside a call, without counting it.
     pub(super) fn free<R>(&self, f: impl FnOnce() -> R) -> R {
-        let before = cpu_now();
+        let from = self.wall_now();
+        let look_at = self.look_at.swap(NEVER, Relaxed);
         let result = f();
-        let spent = cpu_now().saturating_sub(before);
-        let ends_at = self.ends_at.load(Relaxed);
-        self.ends_at.store(ends_at.saturating_add(spent), Relaxed);
+        self.look_at.store(look_at, Relaxed);
+        let now = self.wall_now();
+        let took = now.saturating_sub(from);
+        // Of a long stretch, the CPU time since the last reading, less what the script had of it at most.
+        let at_most = self.cpu_at_most(from);
+        let spent = if took < SHORT { took } else { self.read_cpu(now).saturating_sub(at_most) };
+        self.ends_at.store(self.ends_at.load(Relaxed).saturating_add(spent), Relaxed);
         result
     }
 
@@ -144,11 +165,15 @@ impl Meter {
         if self.is_overdue() {
             return Err(mlua::Error::external(Overdue));
         }
-        let now = self.wall_now();
-        if now < self.look_at.load(Relaxed) {
+        let look_at = self.look_at.load(Relaxed);
+        if look_at == NEVER {
             return Ok(VmState::Continue);
         }
-        let left = self.ends_at.load(Relaxed).saturating_sub(cpu_now());
+        let now = self.wall_now();
+        if now < look_at {
+            return Ok(VmState::Continue);
+        }
+        let left = self.ends_at.load(Relaxed).saturating_sub(self.read_cpu(now));
         if left == 0 {
             self.overdue.store(true, Relaxed);
             *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place(lua);
@@ -165,9 +190,23 @@ impl Meter {
 
     fn slice(&self) -> Slice<'_> {
         let left = self.left.load(Relaxed);
-        self.look_at.store(self.wall_now().saturating_add(left.min(nanos(SLICE))), Relaxed);
-        self.ends_at.store(cpu_now().saturating_add(left), Relaxed);
+        let now = self.wall_now();
+        self.look_at.store(now.saturating_add(left.min(nanos(SLICE))), Relaxed);
+        self.ends_at.store(self.read_cpu(now).saturating_add(left), Relaxed);
         Slice(self)
+    }
+
+    /// The thread's CPU time; `now` on the wall clock.
+    fn read_cpu(&self, now: u64) -> u64 {
+        let cpu = cpu_now();
+        self.read_at.store(now, Relaxed);
+        self.read.store(cpu, Relaxed);
+        cpu
+    }
+
+    /// What the thread's CPU time can have been at most at `now` on the wall clock, without asking for it.
+    fn cpu_at_most(&self, now: u64) -> u64 {
+        self.read.load(Relaxed).saturating_add(now.saturating_sub(self.read_at.load(Relaxed)))
     }
 
     fn wall_now(&self) -> u64 {
@@ -181,7 +220,10 @@ struct Slice<'a>(&'a Meter);
 impl Drop for Slice<'_> {
     fn drop(&mut self) {
         let meter = self.0;
-        meter.left.store(meter.ends_at.load(Relaxed).saturating_sub(cpu_now()), Relaxed);
+        let now = meter.wall_now();
+        let is_short = now.saturating_sub(meter.read_at.load(Relaxed)) < SHORT;
+        let cpu = if is_short { meter.cpu_at_most(now) } else { cpu_now() };
+        meter.left.store(meter.ends_at.load(Relaxed).saturating_sub(cpu), Relaxed);
         meter.look_at.store(NEVER, Relaxed);
         meter.ends_at.store(NEVER, Relaxed);
         meter.top.store(0, Relaxed);
@@ -225,6 +267,12 @@ fn nanos(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
+    fn burn(time: Duration) -> mlua::Result<()> {
+        let from = cpu_now();
+        while cpu_now() - from < nanos(time) {}
+        Ok(())
+    }
+
     #[test]
     fn a_call_is_overdue_for_good_once_its_budget_is_used_up() {
         let (meter, lua) = (Meter::new(), Lua::new());
@@ -246,10 +294,10 @@ mod tests {
         let (meter, lua) = (Meter::new(), Lua::new());
         meter.start(Duration::from_millis(20));
         meter.block(|| {
-            meter.free(|| {
-                let from = cpu_now();
-                while cpu_now() - from < nanos(Duration::from_millis(40)) {}
-            });
+            meter.free(|| burn(Duration::from_millis(40))).unwrap();
+            for _ in 0..1000 {
+                meter.free(|| burn(Duration::from_micros(40))).unwrap();
+            }
             assert!(meter.interrupt(&lua).is_ok());
         });
     }
@@ -257,15 +305,13 @@ mod tests {
     /// What a waiting function waits for comes while it is on its way to its yield, and the slice ends just there.
     #[tokio::test]
     async fn no_notification_is_lost_at_the_end_of_a_slice() {
-        let (meter, lua) = (std::sync::Arc::new(Meter::new()), Lua::new());
-        let asked = std::sync::Arc::clone(&meter);
-        lua.set_interrupt(move |lua| asked.interrupt(lua));
+        let (meter, lua) = (Arc::new(Meter::new()), Lua::new());
+        meter.arm(&lua);
         let once = |_: Lua, (): ()| {
             let mut polls = 0;
             poll_fn(move |cx| {
                 polls += 1;
-                let from = cpu_now();
-                while cpu_now() - from < 2 * nanos(SLICE) {}
+                burn(2 * SLICE).unwrap();
                 cx.waker().wake_by_ref();
                 if polls < 3 { Poll::Pending } else { Poll::Ready(Ok(7)) }
             })
@@ -275,6 +321,28 @@ mod tests {
         meter.start(Duration::from_secs(1));
         let driven = meter.drive(&thread, thread.clone().into_async::<i64>(()).unwrap());
         assert_eq!(tokio::time::timeout(Duration::from_secs(5), driven).await.expect("it ends").unwrap(), 7);
+    }
+
+    #[test]
+    fn many_short_stretches_add_up() {
+        let (meter, lua) = (Meter::new(), Lua::new());
+        meter.start(Duration::from_millis(5));
+        let from = cpu_now();
+        while meter.block(|| burn(Duration::from_micros(20)).and(meter.interrupt(&lua))).is_ok() {
+            assert!(cpu_now() - from < nanos(Duration::from_millis(50)), "the budget never ended");
+        }
+        assert!(meter.is_overdue());
+    }
+
+    #[test]
+    fn time_without_the_core_is_not_counted() {
+        let (meter, lua) = (Meter::new(), Lua::new());
+        meter.start(Duration::from_millis(20));
+        let (_silent, events) = std::sync::mpsc::channel::<()>();
+        for _ in 0..4 {
+            meter.block(|| events.recv_timeout(Duration::from_millis(10)).unwrap_err());
+        }
+        assert!(meter.block(|| meter.interrupt(&lua)).is_ok());
     }
 
     #[test]

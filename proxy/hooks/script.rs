@@ -171,7 +171,7 @@ impl Loader<'_> {
     fn run(&mut self, script: &Script) -> Result<(Vm, Table), Failure> {
         let unready = |error: mlua::Error| Failure::raised(&script.name, &error);
         let vm = self.vm.take().map_or_else(Vm::new, Ok).map_err(unready)?;
-        vm.tidy().map_err(unready)?;
+        vm.tidy().and_then(|()| vm.cap(0)).map_err(unready)?;
         let modules = vm.lua.create_table().map_err(unready)?;
         let (name, folder) = (Arc::clone(&script.name), Arc::clone(&script.folder));
         vm.lua.set_app_data(Context::new(name, folder, modules, Arc::clone(&vm.meter)));

@@ -197,6 +197,7 @@ impl Trialled {
 
     async fn call(&self, function: Function, questions: &mut mpsc::Receiver<Question>) -> mlua::Result<()> {
         self.vm.tidy()?;
+        self.vm.cap(0)?;
         self.test.raw_get::<Function>("reset")?.call::<()>(())?;
         let play: Function = self.test.raw_get("play")?;
         let thread = self.vm.lua.create_thread(function)?;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use mlua::chunk::ChunkMode;
-use mlua::{Function, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table, Value, Variadic};
+use mlua::{Function, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table, Thread, Value, Variadic};
 
 use super::api::Api;
 use super::meter::Meter;
-use super::stdlib;
+use super::{stdlib, watch};
 
 /// The most memory that scripts may use in one VM, in bytes. What the gateway hands them (`prompt.messages`) is not counted.
 pub(super) const MEMORY_CAP: usize = 16 << 20;
@@ -26,6 +26,8 @@ pub(super) struct Vm {
     pub lua: Lua,
     pub meter: Arc<Meter>,
     pub api: Api,
+    /// Runs one function after the other.
+    thread: Thread,
 }
 
 impl Vm {
@@ -51,11 +53,11 @@ impl Vm {
         environment.set_readonly(true);
         lua.set_named_registry_value(ENVIRONMENT, environment)?;
         lua.sandbox(true)?;
-        lua.set_memory_limit(MEMORY_CAP)?;
+        let thread = lua.create_thread(lua.create_function(|_, ()| Ok(()))?)?;
         let meter = Arc::new(Meter::new());
-        let asked = Arc::clone(&meter);
-        lua.set_interrupt(move |lua| asked.interrupt(lua));
-        Ok(Vm { lua, meter, api })
+        watch::install(&lua, &globals, &meter)?;
+        meter.arm(&lua);
+        Ok(Vm { lua, meter, api, thread })
     }
 
     /// A compiled chunk as a function with a fresh environment: what it makes global, nobody else sees.
@@ -63,16 +65,25 @@ impl Vm {
         load(&self.lua, name, bytecode)
     }
 
+    /// A Lua thread that will run `function`. Whatever became of the function that it had before, is forgotten.
+    pub(super) fn thread(&self, function: Function) -> mlua::Result<&Thread> {
+        self.thread.reset(function)?;
+        Ok(&self.thread)
+    }
+
     /// Makes room for a call: what earlier calls left behind does not count against this one.
     pub(super) fn tidy(&self) -> mlua::Result<()> {
-        if self.lua.used_memory() > MEMORY_CAP / 4 {
-            self.lua.gc_collect()?;
-        }
-        self.lua.set_memory_limit(MEMORY_CAP)?;
+        if self.lua.used_memory() > MEMORY_CAP / 4 { self.lua.gc_collect() } else { Ok(()) }
+    }
+
+    /// Caps what scripts may use; `handed` bytes of it the gateway has put there for them. While a cap is set, all that the gateway
+    /// itself does in the VM costs more: it has to be ready for an allocation that fails.
+    pub(super) fn cap(&self, handed: usize) -> mlua::Result<()> {
+        self.lua.set_memory_limit(MEMORY_CAP + handed)?;
         Ok(())
     }
 
-    /// Lifts the cap while the gateway reads what the script left; the next call's `tidy` sets it again.
+    /// Lifts the cap while no script runs.
     pub(super) fn lift_cap(&self) -> mlua::Result<()> {
         self.lua.set_memory_limit(0)?;
         Ok(())

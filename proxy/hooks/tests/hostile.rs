@@ -217,6 +217,38 @@ async fn a_large_prompt_is_not_the_scripts_fault() {
     }
 }
 
+/// Nor is a large text that the hook gets at once.
+#[tokio::test]
+async fn a_large_reply_is_not_the_scripts_fault() {
+    let run = begin("return { post_response = function(reply) reply.content = #reply.content .. ' bytes' end }");
+    for _ in 0..3 {
+        let mut reply = ReplyView { content: "x".repeat(20 << 20), ..ReplyView::default() };
+        run.post_response(&mut reply).await.unwrap();
+        assert_eq!(reply.content, "20971520 bytes");
+    }
+}
+
+/// The calls of a VM share one Lua thread. A script that keeps it can do nothing with it.
+#[tokio::test]
+async fn the_thread_of_an_earlier_call_is_of_no_use() {
+    let source = "local kept return { pre_prompt = function(prompt)
+        for _, attack in { coroutine.close, coroutine.resume, coroutine.wrap } do
+          pcall(attack, kept)
+          coroutine.wrap(function() pcall(attack, kept) end)()
+        end
+        kept = coroutine.running()
+        prompt.model = prompt.model .. '!'
+        if prompt.temperature == 0 then error('out of here') end
+      end }";
+    let run = begin(source);
+    for fails in [false, true, false, false] {
+        let mut prompt = prompt();
+        prompt.rest.insert("temperature".into(), u8::from(!fails).into());
+        assert_eq!(run.pre_prompt(&mut prompt).await.is_err(), fails);
+        assert_eq!(prompt.model, if fails { "gpt" } else { "gpt!" });
+    }
+}
+
 /// Garbage alone does not run into the cap.
 #[tokio::test]
 async fn garbage_is_collected_in_time() {
