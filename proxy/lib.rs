@@ -5,10 +5,11 @@
 //! ```text
 //! gateway::request_filter    snapshot -> access.check -> body::read -> routes.find
 //!   Target::Upstream         Pingora streams it: peer, authorize, put_body
-//!   Target::Agent            answer::stream(session, events, agent.drive(run))
-//!     run.ask_model(prompt)    hooks.pre_prompt -> model::ask -> pieces -> events
-//!     run.call_tools(turn)     hooks.on_tool_call -> tool.call; together, results in the order asked
+//!   Target::Agent            opening.announce: hooks.on_request; answer::stream(session, events, agent.drive(run))
+//!     run.ask_model(prompt)    hooks.pre_prompt -> around.ask -> pieces -> hooks.on_chunk -> events
+//!     run.call_tools(turn)     hooks.on_tool_call -> scene.call -> hooks.on_tool_result; together, results in the order asked
 //!     run.finish(reply)        hooks.post_response -> the end
+//!     run.recover(error)       hooks.on_error, when the run failed
 //! gateway::logging           the ledger settled, one record
 //! ```
 //!
