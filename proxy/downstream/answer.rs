@@ -29,8 +29,15 @@ pub async fn stream(
     pieces: Receiver<Delta>,
     streamed: bool,
 ) -> Result<()> {
-    let mut writer =
-        Writer { envelope: run.envelope.clone(), extra, started: Instant::now(), reply: Reply::default(), streamed, head_sent: false };
+    let mut writer = Writer {
+        envelope: run.envelope.clone(),
+        extra,
+        started: Instant::now(),
+        reply: Reply::default(),
+        streamed,
+        head_sent: false,
+        opened: Vec::new(),
+    };
     let outcome = writer.follow(session, agent, &mut run, pieces).await;
     let usage = run.usage();
     drop(run);
@@ -70,6 +77,8 @@ struct Writer<'a> {
     reply: Reply,
     streamed: bool,
     head_sent: bool,
+    /// The choices above the first whose role has left.
+    opened: Vec<u32>,
 }
 
 impl Writer<'_> {
@@ -107,11 +116,22 @@ impl Writer<'_> {
             self.reply.push(&piece);
             return Ok(());
         }
-        let mut bytes = sse::encode(&self.envelope.piece(&piece));
+        let mut bytes = self.encode(&piece);
         while let Ok(next) = pieces.try_recv() {
-            bytes.extend(sse::encode(&self.envelope.piece(&next)));
+            bytes.extend(self.encode(&next));
         }
         self.write(session, bytes.into()).await
+    }
+
+    /// A piece as an event; the role before the first one of each further choice. The first choice's leaves with the header.
+    fn encode(&mut self, piece: &Delta) -> Vec<u8> {
+        if piece.choice == 0 || self.opened.contains(&piece.choice) {
+            return sse::encode(&self.envelope.piece(piece));
+        }
+        self.opened.push(piece.choice);
+        let mut bytes = sse::encode(&self.envelope.opening(piece.choice));
+        bytes.extend(sse::encode(&self.envelope.piece(piece)));
+        bytes
     }
 
     async fn end(mut self, session: &mut Session, usage: crate::chat::Usage) -> Result<()> {

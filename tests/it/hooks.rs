@@ -1,5 +1,8 @@
 //! Lua hooks as a client and the servers behind see them: what they may change, what they may decide, what their bugs do.
 
+mod aliases;
+mod points;
+
 use serde_json::{Value, json};
 
 use crate::support::fake_mcp::Tool;
