@@ -189,7 +189,7 @@ end
 ---@return Reply
 function test.reply(content, fields)
   local usage = { prompt_tokens = 0, completion_tokens = 0, total_tokens = 0 }
-  return with({ content = content, usage = usage, choice = 0, streamed = false }, fields)
+  return with({ content = content, usage = usage, choice = 0, finish = "stop", streamed = false }, fields)
 end
 
 --- What `on_error` gets.
