@@ -5,13 +5,27 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Each file of the starter: where it goes and what it holds.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 20] = [
     ("config/gateway.yaml", include_str!("../config/gateway.yaml")),
     ("agents/assistant.yaml", include_str!("../agents/assistant.yaml")),
     ("agents/hello.yaml", include_str!("../agents/hello.yaml")),
     ("agents/team/writer.yaml", include_str!("../agents/team/writer.yaml")),
+    ("scripts/answer_cache.lua", include_str!("../scripts/answer_cache.lua")),
+    ("scripts/answer_cache_test.lua", include_str!("../scripts/answer_cache_test.lua")),
+    ("scripts/audit_log.lua", include_str!("../scripts/audit_log.lua")),
+    ("scripts/audit_log_test.lua", include_str!("../scripts/audit_log_test.lua")),
+    ("scripts/language_guard.lua", include_str!("../scripts/language_guard.lua")),
+    ("scripts/language_guard_test.lua", include_str!("../scripts/language_guard_test.lua")),
+    ("scripts/model_router.lua", include_str!("../scripts/model_router.lua")),
+    ("scripts/model_router_test.lua", include_str!("../scripts/model_router_test.lua")),
+    ("scripts/prompt_budget.lua", include_str!("../scripts/prompt_budget.lua")),
+    ("scripts/prompt_budget_test.lua", include_str!("../scripts/prompt_budget_test.lua")),
     ("scripts/redact.lua", include_str!("../scripts/redact.lua")),
-    ("scripts/tool_guard.lua", include_str!("../scripts/tool_guard.lua")),
+    ("scripts/redact_test.lua", include_str!("../scripts/redact_test.lua")),
+    ("scripts/retrieval.lua", include_str!("../scripts/retrieval.lua")),
+    ("scripts/retrieval_test.lua", include_str!("../scripts/retrieval_test.lua")),
+    ("scripts/tool_approval.lua", include_str!("../scripts/tool_approval.lua")),
+    ("scripts/tool_approval_test.lua", include_str!("../scripts/tool_approval_test.lua")),
 ];
 
 /// Writes the starter into `folder`, which is created where it is missing. Returns the files written.

@@ -66,7 +66,7 @@ async fn round(options: &Options, out: &mut dyn Write) -> std::io::Result<bool> 
         reports.push(report);
     }
     report::write_sum(out, &reports, begun.elapsed())?;
-    Ok(reports.iter().all(report::is_good))
+    Ok(reports.iter().all(report::is_good) && reports.iter().any(|report| !report.cases.is_empty()))
 }
 
 fn roots(options: &Options) -> Vec<PathBuf> {
@@ -89,10 +89,16 @@ fn find(paths: &[PathBuf]) -> std::io::Result<Vec<PathBuf>> {
         if about.is_dir() {
             below(path, &mut found)?;
         } else {
-            found.insert(plain(path));
+            found.insert(plain(&test_of(path)));
         }
     }
     Ok(found.into_iter().collect())
+}
+
+/// The test beside a script that was named in its place.
+fn test_of(path: &Path) -> PathBuf {
+    let beside = path.file_stem().map(|stem| path.with_file_name(format!("{}{ENDING}", stem.to_string_lossy())));
+    beside.filter(|test| test.is_file()).unwrap_or_else(|| path.to_owned())
 }
 
 fn below(folder: &Path, found: &mut BTreeSet<PathBuf>) -> std::io::Result<()> {
@@ -131,6 +137,7 @@ mod tests {
         let found = find(&[root.path().to_owned()]).unwrap();
         let names: Vec<_> = found.iter().map(|path| path.strip_prefix(root.path()).unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["a_test.lua", "team/b_test.lua"]);
+        assert_eq!(find(&[root.path().join("a.lua")]).unwrap(), [root.path().join("a_test.lua")], "a script stands for its test");
         assert!(find(&[root.path().join("nowhere")]).unwrap_err().to_string().contains("nowhere"));
     }
 }

@@ -96,6 +96,7 @@ function Run:abort(status, message) end
 ---@field content string
 ---@field usage Usage Tokens of the whole run; cannot be changed.
 ---@field choice integer Which of the choices, from 0; above it only for an alias asked with `n`. Cannot be changed.
+---@field finish string Why the model ended: `stop`, `length` (it was cut off), `content_filter`, `tool_calls` (the client is to call tools). Cannot be changed.
 ---@field streamed boolean The text has left already: changing it has no effect. Cannot be changed.
 
 --- Why the run failed. Nothing of it can be changed.

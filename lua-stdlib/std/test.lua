@@ -49,7 +49,7 @@ end
 ---@param what? string What they are, for the failure.
 function test.equal(got, want, what)
   if not same(got, want, {}) then
-    error((what and what .. ":\n" or "\n") .. native.diff(got, want), 2)
+    error((what or "they differ") .. ":\n" .. native.diff(got, want), 2)
   end
 end
 
@@ -189,7 +189,7 @@ end
 ---@return Reply
 function test.reply(content, fields)
   local usage = { prompt_tokens = 0, completion_tokens = 0, total_tokens = 0 }
-  return with({ content = content, usage = usage, choice = 0, streamed = false }, fields)
+  return with({ content = content, usage = usage, choice = 0, finish = "stop", streamed = false }, fields)
 end
 
 --- What `on_error` gets.
@@ -271,7 +271,7 @@ end
 --- How a whole run is asked and what is played to it.
 ---@class std.test.Chat
 ---@field model table|fun(prompt: Prompt, n: integer): any The model's replies in order: texts, or messages such as
---- `{ calls = { { name = "f", arguments = {} } } }`; or a function that makes them.
+--- `{ calls = { { name = "f", arguments = {} } } }`, or `{ error = "why" }` where the model fails; or a function that makes them.
 ---@field tools? table<string, fun(arguments: table): any, string?> The tools: each returns its result, or nil and its failure.
 ---@field headers? table<string, string>
 ---@field stream? boolean
@@ -318,6 +318,9 @@ function Agent:chat(input, options)
       end
       if reply == nil then
         error(("the model is asked %d times, and has no reply to the last"):format(#prompts), 0)
+      end
+      if type(reply) == "table" and reply.error then
+        return nil, reply.error
       end
       return message(reply)
     elseif kind == "tool" then

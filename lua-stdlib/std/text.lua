@@ -3,6 +3,23 @@
 ---@class std.text
 local text = {}
 
+--- What a message says: its text, or the texts among its parts, one below the other. Empty when it has none.
+---@param message Message
+---@return string
+function text.of(message)
+  local content = message.content
+  if type(content) == "string" then
+    return content
+  end
+  local texts = {}
+  for _, part in ipairs(type(content) == "table" and content or {}) do
+    if type(part) == "table" and type(part.text) == "string" then
+      table.insert(texts, part.text)
+    end
+  end
+  return table.concat(texts, "\n")
+end
+
 --- Without white space at both ends.
 ---@param s string
 ---@return string

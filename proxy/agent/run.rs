@@ -263,7 +263,7 @@ impl Run {
         }
         // Text that comes with the calls is a reply like any other; calls alone are none yet.
         if self.said.get(&0).is_some_and(|said| !said.is_empty()) {
-            self.respond(0).await?;
+            self.respond(0, "tool_calls").await?;
         }
         for (index, call) in (0..).zip(turn.theirs) {
             let opening = CallDelta { index, id: Some(call.id), name: Some(call.name), arguments: String::new() };

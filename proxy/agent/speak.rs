@@ -62,19 +62,19 @@ impl Run {
 
     /// A choice is complete: lets `post_response` see its text, and ends it.
     pub(super) async fn conclude(&mut self, choice: u32, finish: String) -> Result<()> {
-        self.respond(choice).await?;
+        self.respond(choice, &finish).await?;
         self.end(choice, finish).await
     }
 
     /// Lets `post_response` see what was said, and what was held back leave.
-    pub(super) async fn respond(&mut self, choice: u32) -> Result<()> {
+    pub(super) async fn respond(&mut self, choice: u32, finish: &str) -> Result<()> {
         if !self.scene.agent.hooks.has(Point::PostResponse) {
             return Ok(());
         }
         let totals = self.scene.ledger.totals();
         self.hooks.advance(totals.hops, &totals.usage);
         let content = self.said.remove(&choice).unwrap_or_default();
-        let mut view = ReplyView { content, usage: totals.usage, choice, streamed: !self.holds };
+        let mut view = ReplyView { content, usage: totals.usage, choice, finish: finish.to_owned(), streamed: !self.holds };
         let text = match self.hooks.post_response(&mut view).await? {
             Verdict::Continue => view.content,
             Verdict::Answer(message) => message.words(),

@@ -77,7 +77,7 @@ pub(super) fn split_place(text: &str) -> Option<(&str, usize, &str)> {
 }
 
 /// The innermost line of a stack that stands in a script.
-fn place(traceback: &str) -> Option<&str> {
+pub(super) fn place(traceback: &str) -> Option<&str> {
     traceback.lines().skip(1).map(str::trim).filter(|line| !["[", "std.", "__mlua"].iter().any(|inner| line.starts_with(inner))).find_map(
         |line| {
             let colon = line.find(':')?;

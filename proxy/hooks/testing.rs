@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use mlua::{Function, Table, Value as Lv};
+use mlua::{Function, Table, Thread, Value as Lv};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::context::{Context, Trial};
-use super::failure::Failure;
+use super::failure::{self, Failure};
 use super::script::{self, Folder};
 use super::stdlib;
 use super::vm::Vm;
@@ -23,7 +23,7 @@ use crate::chat::Object;
 use crate::store::Store;
 
 /// What a case may use of the CPU before it counts as one that never ends.
-const BUDGET: Duration = Duration::from_secs(10);
+const BUDGET: Duration = Duration::from_secs(5);
 
 /// How long a case may take, waiting included.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -208,10 +208,26 @@ impl Trialled {
                 tokio::select! {
                     biased;
                     ended = &mut calling => return ended.map(|_| ()),
-                    Some(question) = questions.recv() => play::answer(&self.vm.lua, &self.vm.meter, &play, question).await?,
+                    Some(question) = questions.recv() => {
+                        let played = play::answer(&self.vm.lua, &self.vm.meter, &play, question).await;
+                        played.map_err(|error| self.placed(&thread, error))?;
+                    }
                 }
             }
         };
         self.vm.meter.drive(&thread, playing).await
+    }
+
+    /// An error that says no place, with that of the script which asked: it waits on this thread.
+    fn placed(&self, thread: &Thread, error: mlua::Error) -> mlua::Error {
+        let text = failure::described(&error);
+        if failure::split_place(&text).is_some() {
+            return error;
+        }
+        let trace = || self.vm.lua.globals().get::<Table>("debug")?.get::<Function>("traceback")?.call::<String>((thread, "stack"));
+        match trace().ok().as_deref().and_then(failure::place) {
+            Some(place) => mlua::Error::runtime(format!("{place}: {text}")),
+            None => error,
+        }
     }
 }

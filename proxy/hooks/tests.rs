@@ -5,7 +5,6 @@ mod loading;
 mod logging;
 mod points;
 mod sharing;
-mod shipped;
 mod stdlib_plain;
 mod stdlib_redact;
 mod stdlib_regex;

@@ -21,6 +21,7 @@ mod harness;
 mod headers;
 mod hooks;
 mod keys;
+mod lua_tests;
 mod mcp_real;
 mod models;
 mod readme;

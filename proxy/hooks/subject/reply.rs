@@ -15,6 +15,8 @@ pub struct ReplyView {
     pub usage: Usage,
     /// Which of the choices it is, from 0; above it only for an alias asked with `n`. Not changeable.
     pub choice: u32,
+    /// Why the model ended, as the client will read it: `stop`, `length`, `tool_calls`, ...; not changeable.
+    pub finish: String,
     /// The text has left already: a change of it, or an answer, is logged and ignored.
     pub streamed: bool,
 }
@@ -25,9 +27,10 @@ impl Subject for ReplyView {
     const POINT: Point = Point::PostResponse;
 
     fn into_fields(self) -> Object {
-        let mut fields = Object::with_capacity(4);
+        let mut fields = Object::with_capacity(5);
         fields.insert("content".into(), Value::String(self.content));
         fields.insert("choice".into(), self.choice.into());
+        fields.insert("finish".into(), Value::String(self.finish));
         fields.insert("streamed".into(), Value::Bool(self.streamed));
         fields.insert("usage".into(), serde_json::to_value(&self.usage).unwrap_or_default());
         fields
@@ -36,14 +39,20 @@ impl Subject for ReplyView {
     fn from_fields(mut fields: Object) -> Self {
         let streamed = fields.get("streamed").and_then(Value::as_bool).unwrap_or_default();
         let usage = fields.shift_remove("usage").and_then(|usage| serde_json::from_value(usage).ok()).unwrap_or_default();
-        ReplyView { choice: number(fields.get("choice")), content: text(fields.shift_remove("content")), usage, streamed }
+        ReplyView {
+            content: text(fields.shift_remove("content")),
+            usage,
+            choice: number(fields.get("choice")),
+            finish: text(fields.shift_remove("finish")),
+            streamed,
+        }
     }
 
     fn check(name: &str, value: Option<&Value>) -> Result<(), String> {
         match (name, value) {
             ("content", Some(Value::String(_))) => Ok(()),
             ("content", _) => Err("reply.content must be text".into()),
-            _ => Err(fixed("reply", name, &["usage", "choice", "streamed"])),
+            _ => Err(fixed("reply", name, &["usage", "choice", "finish", "streamed"])),
         }
     }
 
@@ -62,7 +71,7 @@ mod tests {
 
     #[test]
     fn fields_survive_the_way_there_and_back() {
-        let reply = ReplyView { content: "c".into(), streamed: true, ..ReplyView::default() };
+        let reply = ReplyView { content: "c".into(), finish: "length".into(), streamed: true, ..ReplyView::default() };
         assert_eq!(ReplyView::from_fields(reply.clone().into_fields()), reply);
     }
 }

@@ -97,6 +97,11 @@ impl Setup {
         }
     }
 
+    /// Begins a command of the binary in the root that goes on until it is killed, or dropped.
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        command(self.root.path(), &self.env).args(arguments).spawn().expect("the binary starts")
+    }
+
     /// Starts the gateway and waits until it is ready.
     pub async fn start(self) -> Gateway {
         for _ in 0..PORT_TRIES {
