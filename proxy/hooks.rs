@@ -5,6 +5,7 @@ mod change;
 mod context;
 mod convert;
 mod failure;
+mod gate;
 mod homeward;
 mod live;
 mod meter;

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use mlua::{Lua, Thread, VmState};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::gate::{Gated, SliceEnded};
+
 /// How long a script runs before the other tasks of its thread have a turn.
 const SLICE: Duration = Duration::from_millis(1);
 
@@ -42,6 +44,8 @@ pub(super) struct Meter {
     top: AtomicUsize,
     /// The Lua thread that yielded last at the end of a slice.
     cut: AtomicUsize,
+    /// A slice has ended in the poll that goes on.
+    slice_ended: SliceEnded,
 }
 
 impl Meter {
@@ -57,6 +61,7 @@ impl Meter {
             place: Mutex::new(None),
             top: AtomicUsize::new(0),
             cut: AtomicUsize::new(0),
+            slice_ended: SliceEnded::default(),
         }
     }
 
@@ -95,11 +100,14 @@ impl Meter {
         let mut future = pin!(future);
         let top = thread.state() as usize;
         let mut was_cut = false;
+        let mut gated = Gated::new(&self.slice_ended);
         poll_fn(|cx| {
-            self.top.store(top, Relaxed);
-            let _slice = self.slice();
-            let polled = future.as_mut().poll(cx);
-            self.ask_again(top, &mut was_cut, polled, cx)
+            gated.poll(cx, |cx| {
+                self.top.store(top, Relaxed);
+                let _slice = self.slice();
+                let polled = future.as_mut().poll(cx);
+                self.ask_again(top, &mut was_cut, polled, cx)
+            })
         })
         .await
     }
@@ -185,6 +193,7 @@ impl Meter {
             return Ok(VmState::Continue);
         }
         self.cut.store(thread, Relaxed);
+        self.slice_ended.store(true, Relaxed);
         Ok(VmState::Yield)
     }
 
@@ -321,6 +330,24 @@ mod tests {
         meter.start(Duration::from_secs(1));
         let driven = meter.drive(&thread, thread.clone().into_async::<i64>(()).unwrap());
         assert_eq!(tokio::time::timeout(Duration::from_secs(5), driven).await.expect("it ends").unwrap(), 7);
+    }
+
+    /// The runtime looks at its sockets after each slice, not only after so many polls.
+    #[tokio::test]
+    async fn a_socket_is_served_between_slices() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (mut near, mut far) = tokio::net::UnixStream::pair().unwrap();
+        let reader = tokio::spawn(async move { near.read_u8().await.unwrap() });
+        let spinning = tokio::spawn(async move {
+            let (meter, lua) = (Arc::new(Meter::new()), Lua::new());
+            meter.arm(&lua);
+            let thread = lua.create_thread(lua.load("while true do end").into_function().unwrap()).unwrap();
+            meter.start(20 * SLICE);
+            far.write_u8(7).await.unwrap();
+            assert!(meter.drive(&thread, thread.clone().into_async::<()>(()).unwrap()).await.is_err());
+            reader.is_finished()
+        });
+        assert!(spinning.await.unwrap());
     }
 
     #[test]
