@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     bench.case("appends a message to 20", long_prompt, async |prompt: &mut Prompt| pre_prompt(&run, prompt).await);
     let run = steady(READS_ARGUMENTS)?;
     bench.case("reads call.arguments", call, async |call: &mut CallView| {
-        assert_eq!(run.on_tool_call(call).await.ok(), Some(Verdict::Continue));
+        assert_eq!(run.on_tool_call(call, &|_| Ok(())).await.ok(), Some(Verdict::Continue));
     });
     bench.case("no hook for the point", short, async |prompt: &mut Prompt| pre_prompt(&run, prompt).await);
     let hooks = load(READS_RUN)?;
@@ -82,7 +82,14 @@ fn load(source: &str) -> Result<Arc<Hooks>, Box<dyn Error>> {
 
 fn view() -> RunView {
     let headers = ["accept", "content-type", "host", "user-agent"].map(|name| (name.to_owned(), "anything".to_owned()));
-    RunView { id: "run-1".into(), agent: "support".into(), model: "support".into(), hop: 1, headers: headers.into(), ..RunView::default() }
+    RunView {
+        id: "run-1".into(),
+        agent: "support".into(),
+        model: "support".into(),
+        hop: 1,
+        headers: Arc::new(headers.into()),
+        ..RunView::default()
+    }
 }
 
 /// 20 messages with 4 KB of text.
