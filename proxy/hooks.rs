@@ -39,7 +39,7 @@ use self::script::Script;
 use self::subject::Subject;
 pub use self::subject::{CallView, ChunkView, FailureView, Head, ReplyView, ResultView};
 pub use self::world::{Nowhere, Reach, World};
-use crate::chat::{Message, Prompt, Usage};
+use crate::chat::{Message, Object, Prompt, Usage};
 use crate::config::{Fault, HookEntry, OnError};
 use crate::error::Result;
 
@@ -61,6 +61,12 @@ pub struct Hooks {
     scripts: Vec<Script>,
     pool: Arc<Pool>,
 }
+
+/// What a field of a hook's argument may become; `Err` is in words for the script's author.
+type Check<'a> = dyn Fn(&str, Option<&Value>) -> std::result::Result<(), String> + Sync + 'a;
+
+/// Whether a tool takes these arguments; `Err` says what is wrong with them.
+pub type Fits<'a> = dyn Fn(&Object) -> std::result::Result<(), String> + Sync + 'a;
 
 /// A request's headers, names in lower case, credentials left out.
 pub type Headers = Vec<(String, String)>;
@@ -160,9 +166,16 @@ impl HookRun {
         self.fire(chunk).await
     }
 
-    /// Before a tool call; several may be under way at once. `Answer` is the result in place of the tool's.
-    pub async fn on_tool_call(&self, call: &mut CallView) -> Result<Verdict<Value>> {
-        self.fire(call).await
+    /// Before a tool call; several may be under way at once. `Answer` is the result in place of the tool's. Arguments that do not
+    /// fit after a script has changed them are a bug of it.
+    pub async fn on_tool_call(&self, call: &mut CallView, fits: &Fits<'_>) -> Result<Verdict<Value>> {
+        let check = |name: &str, value: Option<&Value>| {
+            CallView::check(name, value)?;
+            value
+                .and_then(Value::as_object)
+                .map_or(Ok(()), |arguments| fits(arguments).map_err(|why| format!("call.arguments are not what the tool takes: {why}")))
+        };
+        self.fire_checked(call, &check).await
     }
 
     /// After a tool call. `Reject` is what the model reads instead.
@@ -180,9 +193,13 @@ impl HookRun {
         self.fire(failure).await
     }
 
+    async fn fire<S: Subject>(&self, subject: &mut S) -> Result<Verdict<S::Answer>> {
+        self.fire_checked(subject, &S::check).await
+    }
+
     /// Calls the hook of each script in turn, each with the changes of those before; the first verdict ends it.
     /// After an error `subject` is what the failed hook got.
-    async fn fire<S: Subject>(&self, subject: &mut S) -> Result<Verdict<S::Answer>> {
+    async fn fire_checked<S: Subject>(&self, subject: &mut S, check: &Check<'_>) -> Result<Verdict<S::Answer>> {
         if !self.hooks.has(S::POINT) {
             return Ok(Verdict::Continue);
         }
@@ -191,7 +208,7 @@ impl HookRun {
             held.permit = Some(self.hooks.pool.permit(self.view.depth).await);
         }
         for (index, script) in self.hooks.scripts.iter().enumerate().filter(|(_, script)| script.defines(S::POINT)) {
-            match self.call(&mut held, index, script, subject).await {
+            match self.call(&mut held, index, script, subject, check).await {
                 Ok(Verdict::Continue) => {}
                 Ok(verdict) => return Ok(verdict),
                 Err(failure) => {
@@ -216,6 +233,7 @@ impl HookRun {
         index: usize,
         script: &Script,
         subject: &mut S,
+        check: &Check<'_>,
     ) -> std::result::Result<Verdict<S::Answer>, Failure> {
         if held.live.as_ref().is_some_and(Live::is_spoiled) {
             held.live = None;
@@ -227,7 +245,7 @@ impl HookRun {
         let moment = self.moment();
         let is_settled = subject.is_settled();
         let (before, done) = live.call(index, script, S::POINT, &moment, std::mem::take(subject).into_fields()).await;
-        let misuse = |problem: String| Failure::misuse(&script.name, problem);
+        let misuse = |problem: String| Failure::misuse(&script.place(S::POINT), problem);
         let mut fields = before;
         let verdict = done.and_then(|done| match done {
             Done::Decided(Decision::Answer(_)) if is_settled => {
@@ -239,7 +257,7 @@ impl HookRun {
             Done::Decided(Decision::Abort(status, message)) => Ok(Verdict::Abort(status, message)),
             Done::Changed(changes) => {
                 let is_late = is_settled && !changes.is_empty();
-                change::apply(&mut fields, changes, S::check, !is_settled).map_err(misuse)?;
+                change::apply(&mut fields, changes, check, !is_settled).map_err(misuse)?;
                 if is_late {
                     self.too_late(script, "a change");
                 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::run::{Run, aborted};
 use crate::chat::{Message, Object, ToolCall, ToolResult};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::hooks::{CallView, Point, ResultView, Verdict};
 use crate::metrics::METRICS;
 use crate::tools::Tool;
@@ -63,22 +63,13 @@ impl Run {
             return Ok(Consulted::Call(arguments));
         }
         let mut view = CallView { name: tool.name.clone(), arguments };
-        let before = view.clone();
-        match self.hooks.on_tool_call(&mut view).await? {
-            Verdict::Continue => {}
-            Verdict::Answer(Value::String(text)) => return Ok(Consulted::Result(ToolResult::ok(text))),
-            Verdict::Answer(value) => return Ok(Consulted::Result(ToolResult::ok(value.to_string()))),
-            Verdict::Reject(message) => return Ok(Consulted::Result(ToolResult::error(message))),
-            Verdict::Abort(status, message) => return Err(aborted(status, message)),
+        match self.hooks.on_tool_call(&mut view, &|arguments| tool.validate(arguments)).await? {
+            Verdict::Continue => Ok(Consulted::Call(view.arguments)),
+            Verdict::Answer(Value::String(text)) => Ok(Consulted::Result(ToolResult::ok(text))),
+            Verdict::Answer(value) => Ok(Consulted::Result(ToolResult::ok(value.to_string()))),
+            Verdict::Reject(message) => Ok(Consulted::Result(ToolResult::error(message))),
+            Verdict::Abort(status, message) => Err(aborted(status, message)),
         }
-        if view != before {
-            // The model cannot correct what a script broke.
-            tool.validate(&view.arguments).map_err(|why| {
-                let error = Error::new(Kind::HookError, "A hook of this agent failed.");
-                error.source(format!("a script changed the arguments of `{}` to invalid ones: {why}", tool.name))
-            })?;
-        }
-        Ok(Consulted::Call(view.arguments))
     }
 
     /// Lets `on_tool_result` see what a tool returned, and change it.

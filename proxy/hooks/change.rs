@@ -54,7 +54,7 @@ struct Undo {
 pub(super) fn apply(
     fields: &mut Object,
     changes: Vec<Change>,
-    check: fn(&str, Option<&Value>) -> Result<(), String>,
+    check: impl Fn(&str, Option<&Value>) -> Result<(), String>,
     keeps: bool,
 ) -> Result<(), String> {
     let (mut undos, mut gone) = (Vec::new(), Vec::new());

@@ -12,15 +12,15 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// The script `name` returned, made or left something that it must not.
-    pub(super) fn misuse(name: &str, problem: impl std::fmt::Display) -> Self {
-        Failure { kind: Kind::HookError, text: format!("{name}: {problem}") }
+    /// The script or hook at `place` returned, made or left something that it must not.
+    pub(super) fn misuse(place: &str, problem: impl std::fmt::Display) -> Self {
+        Failure { kind: Kind::HookError, text: format!("{place}: {problem}") }
     }
 
-    /// The script `name` was stopped by `error`.
-    pub(super) fn raised(name: &str, error: &mlua::Error) -> Self {
+    /// The script or hook at `place` was stopped by `error`, which may know better where that was.
+    pub(super) fn raised(place: &str, error: &mlua::Error) -> Self {
         let text = described(error);
-        let text = if split_place(&text).is_some() { text } else { format!("{name}: {text}") };
+        let text = if split_place(&text).is_some() { text } else { format!("{}: {text}", raised_at(error).unwrap_or(place)) };
         Failure { kind: if is_memory(error) { Kind::HookMemory } else { Kind::HookError }, text }
     }
 
@@ -50,8 +50,13 @@ pub(super) fn described(error: &mlua::Error) -> String {
     match error {
         mlua::Error::CallbackError { traceback, cause } => {
             let inner = described(cause);
+            // A file that the script requires is a script, too: its line is nearer than that of the `require`.
+            let is_placed = match &**cause {
+                mlua::Error::CallbackError { .. } | mlua::Error::SyntaxError { .. } => true,
+                cause => raised_at(cause).is_some() && split_place(&inner).is_some(),
+            };
             match place(traceback) {
-                Some(place) if !matches!(**cause, mlua::Error::CallbackError { .. }) => format!("{place}: {inner}"),
+                Some(place) if !is_placed => format!("{place}: {inner}"),
                 _ => inner,
             }
         }
@@ -87,8 +92,20 @@ pub(super) fn place(traceback: &str) -> Option<&str> {
     )
 }
 
+/// Where an error was raised that does not begin with it: one whose object is no text.
+fn raised_at(error: &mlua::Error) -> Option<&str> {
+    match error {
+        mlua::Error::RuntimeError(text) | mlua::Error::MemoryError(text) => place(&text[text.find(STACK)? + 1..]),
+        mlua::Error::WithContext { cause, .. } => raised_at(cause),
+        _ => None,
+    }
+}
+
+/// What stands between an error's text and Lua's stack.
+const STACK: &str = "\nstack traceback:";
+
 fn without_stack(text: &str) -> &str {
-    text.split("\nstack traceback:").next().unwrap_or(text).trim_end()
+    text.split(STACK).next().unwrap_or(text).trim_end()
 }
 
 fn is_memory(error: &mlua::Error) -> bool {
@@ -109,6 +126,14 @@ mod tests {
         let error = Failure::misuse("scripts/secret.lua", "boom").into_error();
         assert_eq!(error.message, "a hook of this agent failed");
         assert_eq!(error.chain(), "a hook of this agent failed: scripts/secret.lua: boom");
+    }
+
+    #[test]
+    fn an_error_that_is_no_text_has_the_line_of_its_stack() {
+        let raised = |text: &str| Failure::raised("x.lua:2", &mlua::Error::runtime(text)).text;
+        assert_eq!(raised("table: 0x1\nstack traceback:\n[C] in error\nx.lua:4 in inner\nx.lua:9"), "x.lua:4: table: 0x1");
+        assert_eq!(raised("x.lua:7: boom\nstack traceback:\n[C] in error\nx.lua:4"), "x.lua:7: boom");
+        assert_eq!(raised("not enough memory"), "x.lua:2: not enough memory");
     }
 
     #[test]

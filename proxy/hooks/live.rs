@@ -104,7 +104,8 @@ impl Live {
         vm.meter.start(script.budget);
         let result = attempt(vm, &mut instances[index], state, script, point, moment).await;
         // A script that caught the error at its deadline is as late as one that did not.
-        let result = if vm.meter.is_overdue() { Err(Failure::late(vm.meter.place().as_deref().unwrap_or(&script.name))) } else { result };
+        let late = || Failure::late(&vm.meter.place().unwrap_or_else(|| script.place(point)));
+        let result = if vm.meter.is_overdue() { Err(late()) } else { result };
         let argument = vm.lua.remove_app_data::<Context>().and_then(|context| context.argument);
         self.is_spoiled = result.as_ref().is_err_and(Failure::spoils_vm);
         (argument.map(Argument::into_fields).unwrap_or_default(), result)
@@ -122,8 +123,8 @@ impl Drop for Live {
 }
 
 async fn attempt(vm: &Vm, instance: &mut Instance, state: &Table, script: &Script, point: Point, moment: &Moment) -> Result<Done, Failure> {
-    let failed = |error: mlua::Error| Failure::raised(&script.name, &error);
-    let misuse = |problem: String| Failure::misuse(&script.name, format!("`{}` {problem}", point.name()));
+    let failed = |error: mlua::Error| Failure::raised(&script.place(point), &error);
+    let misuse = |problem: String| Failure::misuse(&script.place(point), format!("`{}` {problem}", point.name()));
     vm.tidy().map_err(failed)?;
     let (hooks, this_run) = match &instance.ready {
         Some(ready) => ready,
@@ -144,13 +145,13 @@ async fn attempt(vm: &Vm, instance: &mut Instance, state: &Table, script: &Scrip
     let context = vm.lua.app_data_ref::<Context>();
     let n_verdicts = context.as_ref().map_or(0, |context| context.n_verdicts);
     if let Some(decision) = vm.api.decision(&vm.lua, &returned, n_verdicts).map_err(&misuse)? {
-        point::check(point.row(), decision.name()).map_err(|problem| Failure::misuse(&script.name, problem))?;
+        point::check(point.row(), decision.name()).map_err(|problem| Failure::misuse(&script.place(point), problem))?;
         return Ok(Done::Decided(decision));
     }
     let changes = context.and_then(|context| context.argument.as_ref().map(|before| before.changes(&vm.lua, &argument)));
     match changes {
         Some(Ok(changes)) => Ok(Done::Changed(changes)),
-        Some(Err(misfit)) => Err(Failure::misuse(&script.name, misfit)),
+        Some(Err(misfit)) => Err(Failure::misuse(&script.place(point), misfit)),
         None => Ok(Done::Changed(Vec::new())),
     }
 }

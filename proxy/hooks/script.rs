@@ -33,13 +33,22 @@ pub(super) struct Script {
     pub hold: bool,
     /// Lua CPU per hook call.
     pub budget: Duration,
-    points: Vec<Point>,
+    /// The hooks, and the lines where they are written.
+    points: Vec<(Point, usize)>,
 }
 
 impl Script {
     /// Whether the script has a hook for `point`.
     pub(super) fn defines(&self, point: Point) -> bool {
-        self.points.contains(&point)
+        self.points.iter().any(|(defined, _)| *defined == point)
+    }
+
+    /// `script:line` of the hook for `point`: the place of what is nobody's line.
+    pub(super) fn place(&self, point: Point) -> String {
+        match self.points.iter().find(|(defined, _)| *defined == point) {
+            Some((_, line)) => format!("{}:{line}", self.name),
+            None => self.name.to_string(),
+        }
     }
 }
 
@@ -202,7 +211,7 @@ impl Loader<'_> {
             let row = ROWS.iter().find(|row| row.name == key);
             let problem = match row.map(|row| row.point) {
                 Some(point) if value.is_function() => {
-                    script.points.push(point);
+                    script.points.push((point, line));
                     continue;
                 }
                 Some(_) => format!("`{key}` is a hook and must be a function, not {}", value.type_name()),

@@ -148,7 +148,7 @@ fn require(lua: &Lua, name: String) -> mlua::Result<Value> {
         let hint = meant.map(|module| format!(": did you mean `{}`?", module.name)).unwrap_or_default();
         return Err(mlua::Error::runtime(format!("there is no `{name}.lua` beside this script{hint}")));
     };
-    let bytecode = sibling.bytecode().map_err(mlua::Error::runtime)?;
+    let bytecode = sibling.bytecode().map_err(|message| mlua::Error::SyntaxError { message, incomplete_input: false })?;
     modules.raw_set(name.as_str(), false)?;
     let result = match vm::load(lua, &sibling.name, bytecode)?.call::<Value>(()) {
         Ok(Value::Nil) => Err(mlua::Error::runtime(format!("`{}` returns nothing", sibling.name))),

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::{Value, json};
 
 use super::pool::Pool;
-use super::{CallView, HookRun, Hooks, Nowhere, ReplyView, RunView, Verdict, World};
+use super::{CallView, Fits, HookRun, Hooks, Nowhere, ReplyView, RunView, Verdict, World};
 use crate::chat::{Message, Object, Prompt};
 use crate::config::agent::HookOptions;
 use crate::config::{HookEntry, OnError};
@@ -98,6 +98,9 @@ fn prompt() -> Prompt {
 fn call() -> CallView {
     CallView { name: "refund".into(), arguments: object(json!({ "amount": 250, "to": { "iban": "X", "bic": null } })) }
 }
+
+/// A tool that takes any arguments.
+const ANY: &Fits = &|_| Ok(());
 
 fn object(value: Value) -> Object {
     value.as_object().cloned().unwrap()

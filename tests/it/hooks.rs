@@ -1,7 +1,9 @@
-//! Lua hooks as a client and the servers behind see them: what they may change, what they may decide, what their bugs do.
+//! Lua hooks as a client and the servers behind see them: what they may change and what they may decide.
 
 mod aliases;
+mod bad_scripts;
 mod points;
+mod saving;
 
 use serde_json::{Value, json};
 
@@ -130,15 +132,6 @@ return {
     assert_eq!(stage.mcp.seen().calls.len(), 1, "only the third call is made");
 }
 
-/// Changed arguments are checked again: the tool is not called with what does not fit, and the bug is the script's.
-#[tokio::test]
-async fn changed_arguments_are_checked() {
-    let script = r#"return { on_tool_call = function(call) call.arguments.city = 7 end }"#;
-    let stage = stage(script, [asks()]).await;
-    stage.gateway.chat("Assistant", json!({})).answer().await.assert_error(500, "hook_error");
-    assert!(stage.mcp.seen().calls.is_empty());
-}
-
 /// `post_response` sees the final reply and its cost, and may replace it.
 #[tokio::test]
 async fn post_response_replaces() {
@@ -179,27 +172,6 @@ return {
     let stage = Stage::new(hooks, script, [Step::says("hello")]).await;
     stage.ask(json!({})).await;
     assert_eq!(stage.model.request(1).await.json()["messages"][0]["content"], "Be brief. default! own!");
-}
-
-/// A script's bug fails its run with a code of its own; the client reads nothing of the script, the next request works.
-#[tokio::test]
-async fn bugs_fail_the_run() {
-    let bugs = [
-        ("while true do end", "hook_timeout"),
-        ("while true do pcall(function() while true do end end) end", "hook_timeout"),
-        ("error('secret detail')", "hook_error"),
-        ("return 7", "hook_error"),
-        ("local t = {} while true do t[#t + 1] = string.rep('x', 1000000) end", "hook_memory"),
-    ];
-    for (bug, code) in bugs {
-        let script = format!("return {{ pre_prompt = function(prompt, run) {bug} end }}");
-        let stage = stage(&script, [Step::says("still here")]).await;
-        let answer = stage.ask(json!({})).await;
-        answer.assert_error(500, code);
-        assert!(!answer.text().contains("secret detail") && !answer.text().contains("h.lua"), "{}", answer.text());
-        stage.gateway.logged("h.lua").await;
-        assert_eq!(stage.gateway.chat("Plain", json!({})).answer().await.content(), "still here");
-    }
 }
 
 /// With `on_error: skip` the run goes on with what was there before the hook.

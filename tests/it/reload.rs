@@ -104,23 +104,6 @@ async fn a_fault_changes_nothing() {
     assert_eq!(says(&gateway).await, "two");
 }
 
-/// A script that does not compile refuses the reload, with its line.
-#[tokio::test]
-async fn a_broken_script_changes_nothing() {
-    let model = ScriptedModel::start([Step::every_chat(parrot)]).await;
-    let with_hook = config("one").replace("WORD", "one").replace("model: scripted", "model: scripted, hooks: [scripts/h.lua]");
-    let setup = Setup::new(&with_hook).file("scripts/h.lua", "return { pre_prompt = function(p) p.messages[1].content = 'hooked' end }");
-    let gateway = setup.env("LM", model.url()).start().await;
-    assert_eq!(says(&gateway).await, "hooked");
-    for (script, named) in [("return {\n  pre_prompt = function(\n", "h.lua:"), ("return { pre_promt = function() end }", "pre_prompt")] {
-        gateway.write("scripts/h.lua", script);
-        let answer = gateway.reload().await;
-        answer.assert_error(422, "invalid_config");
-        assert!(answer.text().contains(named), "{}", answer.text());
-        assert_eq!(says(&gateway).await, "hooked");
-    }
-}
-
 /// A run in flight keeps its snapshot: instructions, hooks and tools, to its end, although its agent is gone meanwhile.
 #[tokio::test]
 async fn a_run_keeps_its_snapshot() {

@@ -5,6 +5,7 @@ pub mod events;
 pub mod exchange;
 pub mod fake_mcp;
 pub mod gateway;
+pub mod process;
 pub mod programs;
 pub mod scripted_model;
 pub mod tls;

@@ -27,7 +27,7 @@ async fn logged(body: &str) -> String {
     let subscriber = tracing_subscriber::fmt().json().with_max_level(tracing::Level::DEBUG).with_writer(move || writer.clone()).finish();
     let run = begin(&format!("return {{ on_tool_call = function(call, run)\n{body}\nend }}"));
     let _guard = tracing::subscriber::set_default(subscriber);
-    _ = run.on_tool_call(&mut call()).await;
+    _ = run.on_tool_call(&mut call(), ANY).await;
     let text = log.0.lock().unwrap();
     String::from_utf8(text.clone()).unwrap()
 }

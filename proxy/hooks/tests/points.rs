@@ -83,36 +83,54 @@ async fn a_tool_call_can_be_read_changed_answered_and_refused() {
          end }",
     );
     let mut call = call();
-    assert_eq!(run.on_tool_call(&mut call).await.unwrap(), Verdict::Continue);
+    assert_eq!(run.on_tool_call(&mut call, ANY).await.unwrap(), Verdict::Continue);
     assert_eq!(serde_json::to_string(&call.arguments).unwrap(), r#"{"amount":251,"to":{"iban":"X","bic":null}}"#);
     call.arguments.insert("amount".into(), 0.into());
-    assert_eq!(run.on_tool_call(&mut call).await.unwrap(), Verdict::Answer(json!({ "done": true, "list": {} })));
+    assert_eq!(run.on_tool_call(&mut call, ANY).await.unwrap(), Verdict::Answer(json!({ "done": true, "list": {} })));
     call.arguments.insert("amount".into(), 5000.into());
-    assert_eq!(run.on_tool_call(&mut call).await.unwrap(), Verdict::Reject("too much for refund".into()));
+    assert_eq!(run.on_tool_call(&mut call, ANY).await.unwrap(), Verdict::Reject("too much for refund".into()));
 }
 
 #[tokio::test]
 async fn what_a_tool_call_cannot_be_is_said() {
     for (body, expected) in [
-        ("call.name = 'x'", "scripts/x.lua: call.name cannot be changed"),
-        ("call.argument = {}", "scripts/x.lua: call has no field `argument`"),
-        ("call.arguments = { 1, 2 }", "scripts/x.lua: call.arguments must be a table with names"),
-        ("call.arguments = nil", "scripts/x.lua: call.arguments must be a table with names"),
-        ("call.arguments.to.f = print", "scripts/x.lua: call.arguments.to.f is a function, which JSON cannot say"),
+        ("call.name = 'x'", "scripts/x.lua:1: call.name cannot be changed"),
+        ("call.argument = {}", "scripts/x.lua:1: call has no field `argument`"),
+        ("call.arguments = { 1, 2 }", "scripts/x.lua:1: call.arguments must be a table with names"),
+        ("call.arguments = nil", "scripts/x.lua:1: call.arguments must be a table with names"),
+        ("call.arguments.to.f = print", "scripts/x.lua:1: call.arguments.to.f is a function, which JSON cannot say"),
         ("\nrun:abort(1)", "scripts/x.lua:2: run:abort(status, message): the status is a whole number from 400 to 599"),
         (
             "run:reject('no')",
-            "scripts/x.lua: `on_tool_call` made a verdict and did not return it: a verdict has no effect unless returned (`return run:reject(...)`)",
+            "scripts/x.lua:1: `on_tool_call` made a verdict and did not return it: a verdict has no effect unless returned (`return run:reject(...)`)",
         ),
         ("\nrun.reject('no')", "scripts/x.lua:2: write `run:reject(...)`, with a colon"),
     ] {
         let run = begin(&format!("return {{ on_tool_call = function(call, run) {body} end }}"));
         let mut changed = call();
-        let error = run.on_tool_call(&mut changed).await.unwrap_err();
+        let error = run.on_tool_call(&mut changed, ANY).await.unwrap_err();
         assert_eq!(error.kind, Kind::HookError);
         assert_eq!(error.chain(), format!("a hook of this agent failed: {expected}"));
         assert_eq!(changed, call());
     }
+}
+
+/// Changed arguments that the tool does not take are the bug of the script that changed them; what nobody changed is not asked for.
+#[tokio::test]
+async fn changed_arguments_must_fit() {
+    let sources = [
+        ("a.lua", "return { on_tool_call = function(call) local _ = call.arguments.amount end }"),
+        ("b.lua", "\nreturn { on_tool_call = function(call) call.arguments.amount = 'much' end }"),
+    ];
+    let never: &Fits = &|_| Err("no".into());
+    let scripts = Scripts::new(&sources);
+    assert_eq!(scripts.load(&[entry("a.lua")]).begin(view(), nowhere()).on_tool_call(&mut call(), never).await.unwrap(), Verdict::Continue);
+    let error = scripts.load(&[entry("b.lua")]).begin(view(), nowhere()).on_tool_call(&mut call(), never).await.unwrap_err();
+    assert!(error.chain().ends_with("scripts/b.lua:2: call.arguments are not what the tool takes: no"), "{}", error.chain());
+    let skipped = scripts.load(&[options("b.lua", |options| options.on_error = OnError::Skip)]);
+    let mut unchanged = call();
+    assert_eq!(skipped.begin(view(), nowhere()).on_tool_call(&mut unchanged, never).await.unwrap(), Verdict::Continue);
+    assert_eq!(unchanged, call());
 }
 
 #[tokio::test]
@@ -166,7 +184,7 @@ async fn run_shows_what_the_contract_names() {
     );
     let usage = crate::chat::Usage { total_tokens: 42, ..Default::default() };
     run.advance(2, &usage);
-    let Verdict::Answer(seen) = run.on_tool_call(&mut call()).await.unwrap() else { panic!("no answer") };
+    let Verdict::Answer(seen) = run.on_tool_call(&mut call(), ANY).await.unwrap() else { panic!("no answer") };
     assert_eq!(
         seen,
         json!({
@@ -226,6 +244,6 @@ async fn the_standard_library_does_what_it_says() {
           run.log.info("from run")
           return run:answer("ok")
         end }"#;
-    let verdict = begin(source).on_tool_call(&mut call()).await;
+    let verdict = begin(source).on_tool_call(&mut call(), ANY).await;
     assert_eq!(verdict.unwrap_or_else(|error| panic!("{}", error.chain())), Verdict::Answer(json!("ok")));
 }

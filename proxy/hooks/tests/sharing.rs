@@ -63,7 +63,7 @@ async fn a_script_requires_the_files_beside_it_as_they_were_at_load() {
 async fn no_vm_is_taken_for_a_point_that_no_script_defines() {
     let hooks = hooks("return { pre_prompt = function() end }");
     let run = hooks.begin(view(), nowhere());
-    assert_eq!(run.on_tool_call(&mut call()).await.unwrap(), Verdict::Continue);
+    assert_eq!(run.on_tool_call(&mut call(), ANY).await.unwrap(), Verdict::Continue);
     assert!(!hooks.has(Point::OnToolCall) && run.vm.try_lock().unwrap().permit.is_none());
 }
 
@@ -72,7 +72,7 @@ async fn concurrent_calls_of_one_run_take_turns() {
     let run = begin(
         "return { on_tool_call = function(call, run) local n = run.state.n or 0 for i = 1, 1e5 do math.sin(i) end run.state.n = n + 1 return run:answer(run.state.n) end }",
     );
-    let verdicts = join_all((0..4).map(|_| async { run.on_tool_call(&mut call()).await.unwrap() })).await;
+    let verdicts = join_all((0..4).map(|_| async { run.on_tool_call(&mut call(), ANY).await.unwrap() })).await;
     assert_eq!(verdicts, (1..=4).map(|n| Verdict::Answer(json!(n))).collect::<Vec<_>>());
 }
 
@@ -153,7 +153,7 @@ async fn many_runs_on_many_threads_see_only_themselves() {
         let run = hooks.begin(RunView { id: format!("run-{id}"), ..view() }, nowhere());
         runs.spawn(async move {
             for n in 1..=3 {
-                let verdict = run.on_tool_call(&mut call()).await.unwrap();
+                let verdict = run.on_tool_call(&mut call(), ANY).await.unwrap();
                 assert_eq!(verdict, Verdict::Answer(json!(format!("run-{id} run-{id} {n}"))));
             }
         });

@@ -20,7 +20,7 @@ async fn ran(body: &str) -> Result<(), String> {
         "local std = setmetatable({{}}, {{ __index = function(_, name) return require('std.' .. name) end }}) return {{ on_tool_call = function(call, run)\n{body}\nend }}"
     );
     let hooks = Scripts::new(&[("x.lua", &source)]).load(&[options("x.lua", |o| o.timeout = std::time::Duration::from_secs(20))]);
-    let result = hooks.begin(view(), nowhere()).on_tool_call(&mut call()).await;
+    let result = hooks.begin(view(), nowhere()).on_tool_call(&mut call(), ANY).await;
     result.map(|_| ()).map_err(|error| error.chain())
 }
 
