@@ -15,6 +15,7 @@ mod stdlib;
 mod subject;
 pub mod testing;
 mod vm;
+mod waits;
 mod watch;
 mod world;
 

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use mlua::{Lua, Thread, VmState};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::waits::Waits;
+
 /// How long a script runs before the other tasks of its thread have a turn.
 const SLICE: Duration = Duration::from_millis(1);
 
@@ -42,6 +44,8 @@ pub(super) struct Meter {
     top: AtomicUsize,
     /// The Lua thread that yielded last at the end of a slice.
     cut: AtomicUsize,
+    /// What the call's Lua threads wait for.
+    waits: Waits,
 }
 
 impl Meter {
@@ -57,6 +61,7 @@ impl Meter {
             place: Mutex::new(None),
             top: AtomicUsize::new(0),
             cut: AtomicUsize::new(0),
+            waits: Waits::default(),
         }
     }
 
@@ -94,6 +99,7 @@ impl Meter {
     pub(super) async fn drive<F: Future>(&self, thread: &Thread, future: F) -> F::Output {
         let mut future = pin!(future);
         let top = thread.state() as usize;
+        let _scope = self.waits.scope(top);
         let mut was_cut = false;
         poll_fn(|cx| {
             self.top.store(top, Relaxed);
@@ -118,6 +124,7 @@ impl Meter {
     pub(super) async fn branch<F: Future>(&self, thread: &Thread, future: F) -> F::Output {
         let mut future = pin!(future);
         let branch = thread.state() as usize;
+        let _scope = self.waits.scope(branch);
         let mut was_cut = false;
         poll_fn(|cx| {
             let trunk = self.top.swap(branch, Relaxed);
@@ -126,6 +133,14 @@ impl Meter {
             self.ask_again(branch, &mut was_cut, polled, cx)
         })
         .await
+    }
+
+    /// Lets the running Lua thread, which may wait, wait for `future`. It ends at the latest with the thread's work.
+    pub(super) fn hold<F>(&self, future: F) -> impl Future<Output = F::Output> + Send + use<F>
+    where
+        F: Future + Send + 'static,
+    {
+        self.waits.hold(self.top.load(Relaxed), future)
     }
 
     /// Waits for work of the gateway's own inside a call, without counting it.
