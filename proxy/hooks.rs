@@ -26,7 +26,7 @@ mod tests;
 
 use std::convert::Infallible;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -39,7 +39,7 @@ use self::script::Script;
 use self::subject::Subject;
 pub use self::subject::{CallView, ChunkView, FailureView, Head, ReplyView, ResultView};
 pub use self::world::{Nowhere, Reach, World};
-use crate::chat::{Message, Prompt, Usage};
+use crate::chat::{Message, Prompt};
 use crate::config::{Fault, HookEntry, OnError};
 use crate::error::Result;
 
@@ -74,8 +74,6 @@ pub struct RunView {
     pub agent: String,
     /// The model that the client asked for.
     pub model: String,
-    /// Which model call this is, from 1.
-    pub hop: u32,
     /// The client's headers.
     pub headers: Arc<Headers>,
     /// The key's id.
@@ -84,8 +82,6 @@ pub struct RunView {
     pub user: Option<String>,
     /// The session's id.
     pub session: Option<String>,
-    /// Tokens used so far.
-    pub usage: Usage,
     /// How many runs this one is inside of: 0 for a client's own, 1 for an agent that one calls as a tool.
     /// Runs wait for VMs by depth, so that a run never waits for the runs that wait for it.
     pub depth: usize,
@@ -111,8 +107,7 @@ impl Hooks {
     /// The hooks of one run, which reach what `world` offers.
     pub fn begin(self: &Arc<Self>, view: RunView, world: Arc<dyn World>) -> HookRun {
         let (hooks, run) = (Arc::clone(self), view.id.as_str().into());
-        let progress = Mutex::new((view.hop, view.usage.clone()));
-        HookRun { hooks, run, view: Arc::new(view), world, progress, vm: tokio::sync::Mutex::default() }
+        HookRun { hooks, run, view: Arc::new(view), world, vm: tokio::sync::Mutex::default() }
     }
 }
 
@@ -123,7 +118,6 @@ pub struct HookRun {
     run: Arc<str>,
     view: Arc<RunView>,
     world: Arc<dyn World>,
-    progress: Mutex<(u32, Usage)>,
     vm: tokio::sync::Mutex<Held>,
 }
 
@@ -135,11 +129,6 @@ struct Held {
 }
 
 impl HookRun {
-    /// Tells the scripts of the next hop and of the tokens so far.
-    pub fn advance(&self, hop: u32, usage: &Usage) {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = (hop, usage.clone());
-    }
-
     /// The headers that scripts see from now on.
     pub fn set_headers(&mut self, headers: Arc<Headers>) {
         Arc::make_mut(&mut self.view).headers = headers;
@@ -251,8 +240,7 @@ impl HookRun {
     }
 
     fn moment(&self) -> Moment {
-        let (hop, usage) = self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Moment { run: Arc::clone(&self.run), view: Arc::clone(&self.view), world: Arc::clone(&self.world), hop, usage }
+        Moment { run: Arc::clone(&self.run), view: Arc::clone(&self.view), world: Arc::clone(&self.world) }
     }
 
     fn too_late(&self, script: &Script, what: &str) {
