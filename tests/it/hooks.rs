@@ -1,7 +1,12 @@
 //! Lua hooks as a client and the servers behind see them: what they may change, what they may decide, what their bugs do.
 
 mod aliases;
+mod http;
+mod models;
 mod points;
+mod sharing;
+mod tools;
+mod world;
 
 use serde_json::{Value, json};
 
