@@ -82,14 +82,7 @@ fn load(source: &str) -> Result<Arc<Hooks>, Box<dyn Error>> {
 
 fn view() -> RunView {
     let headers = ["accept", "content-type", "host", "user-agent"].map(|name| (name.to_owned(), "anything".to_owned()));
-    RunView {
-        id: "run-1".into(),
-        agent: "support".into(),
-        model: "support".into(),
-        hop: 1,
-        headers: headers.to_vec().into(),
-        ..RunView::default()
-    }
+    RunView { id: "run-1".into(), agent: "support".into(), model: "support".into(), headers: headers.to_vec().into(), ..RunView::default() }
 }
 
 /// 20 messages with 4 KB of text.

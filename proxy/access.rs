@@ -33,6 +33,8 @@ struct Grant {
     id: Option<String>,
     models: Option<GlobSet>,
     admin: bool,
+    /// Lists of key ids do not hold.
+    is_operator: bool,
 }
 
 impl Access {
@@ -83,6 +85,11 @@ impl Access {
 }
 
 impl Caller {
+    /// The operator, whose scripts and tests may use every model, also one that is kept for some keys.
+    pub fn operator() -> Caller {
+        Caller(Some(Arc::new(Grant { id: None, models: None, admin: false, is_operator: true })))
+    }
+
     /// The key's id; `None` for anybody.
     pub fn key_id(&self) -> Option<&str> {
         self.0.as_ref()?.id.as_deref()
@@ -106,7 +113,9 @@ impl Caller {
     /// Whether the caller may use `model`, whose own list of key ids is `allow`.
     pub fn may_use(&self, model: &str, allow: Option<&[String]>) -> bool {
         let granted = self.0.as_ref().and_then(|grant| grant.models.as_ref()).is_none_or(|models| models.is_match(model));
-        granted && allow.is_none_or(|ids| self.key_id().is_some_and(|id| ids.iter().any(|allowed| allowed == id)))
+        let is_operator = self.0.as_ref().is_some_and(|grant| grant.is_operator);
+        let allowed = |ids: &[String]| is_operator || self.key_id().is_some_and(|id| ids.iter().any(|allowed| allowed == id));
+        granted && allow.is_none_or(allowed)
     }
 
     /// 403 when the caller may not use `model`.
@@ -129,7 +138,7 @@ fn grant(id: Option<String>, rights: &Rights) -> Result<Caller, String> {
         }
         _ => None,
     };
-    Ok(Caller(Some(Arc::new(Grant { id, models, admin: rights.admin }))))
+    Ok(Caller(Some(Arc::new(Grant { id, models, admin: rights.admin, is_operator: false }))))
 }
 
 /// The key that the request carries.
@@ -216,5 +225,12 @@ mod tests {
         assert!(caller.may_use("gpt", Some(&["a".into()])));
         assert!(!caller.may_use("gpt", Some(&["b".into()])));
         assert!(Caller::default().may_use("anything", None) && !Caller::default().may_use("x", Some(&["a".into()])));
+    }
+
+    #[test]
+    fn the_operator_may_use_what_is_kept_for_some_keys() {
+        let some = ["a".to_owned()];
+        assert!(Caller::operator().may_use("m", Some(&some)) && Caller::operator().may_use("m", None));
+        assert!(!Caller::default().may_use("m", Some(&some)) && !Caller::operator().is_admin());
     }
 }

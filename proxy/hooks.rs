@@ -16,6 +16,7 @@ mod stdlib;
 mod subject;
 pub mod testing;
 mod vm;
+mod waits;
 mod watch;
 mod world;
 
@@ -26,7 +27,7 @@ mod tests;
 
 use std::convert::Infallible;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -39,7 +40,7 @@ use self::script::Script;
 use self::subject::Subject;
 pub use self::subject::{CallView, ChunkView, FailureView, Head, ReplyView, ResultView};
 pub use self::world::{Nowhere, Reach, World};
-use crate::chat::{Message, Object, Prompt, Usage};
+use crate::chat::{Message, Object, Prompt};
 use crate::config::{Fault, HookEntry, OnError};
 use crate::error::Result;
 
@@ -80,8 +81,6 @@ pub struct RunView {
     pub agent: String,
     /// The model that the client asked for.
     pub model: String,
-    /// Which model call this is, from 1.
-    pub hop: u32,
     /// The client's headers.
     pub headers: Arc<Headers>,
     /// The key's id.
@@ -90,8 +89,6 @@ pub struct RunView {
     pub user: Option<String>,
     /// The session's id.
     pub session: Option<String>,
-    /// Tokens used so far.
-    pub usage: Usage,
     /// How many runs this one is inside of: 0 for a client's own, 1 for an agent that one calls as a tool.
     /// Runs wait for VMs by depth, so that a run never waits for the runs that wait for it.
     pub depth: usize,
@@ -117,8 +114,7 @@ impl Hooks {
     /// The hooks of one run, which reach what `world` offers.
     pub fn begin(self: &Arc<Self>, view: RunView, world: Arc<dyn World>) -> HookRun {
         let (hooks, run) = (Arc::clone(self), view.id.as_str().into());
-        let progress = Mutex::new((view.hop, view.usage.clone()));
-        HookRun { hooks, run, view: Arc::new(view), world, progress, vm: tokio::sync::Mutex::default() }
+        HookRun { hooks, run, view: Arc::new(view), world, vm: tokio::sync::Mutex::default() }
     }
 }
 
@@ -129,7 +125,6 @@ pub struct HookRun {
     run: Arc<str>,
     view: Arc<RunView>,
     world: Arc<dyn World>,
-    progress: Mutex<(u32, Usage)>,
     vm: tokio::sync::Mutex<Held>,
 }
 
@@ -141,11 +136,6 @@ struct Held {
 }
 
 impl HookRun {
-    /// Tells the scripts of the next hop and of the tokens so far.
-    pub fn advance(&self, hop: u32, usage: &Usage) {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = (hop, usage.clone());
-    }
-
     /// The headers that scripts see from now on.
     pub fn set_headers(&mut self, headers: Arc<Headers>) {
         Arc::make_mut(&mut self.view).headers = headers;
@@ -269,8 +259,7 @@ impl HookRun {
     }
 
     fn moment(&self) -> Moment {
-        let (hop, usage) = self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Moment { run: Arc::clone(&self.run), view: Arc::clone(&self.view), world: Arc::clone(&self.world), hop, usage }
+        Moment { run: Arc::clone(&self.run), view: Arc::clone(&self.view), world: Arc::clone(&self.world) }
     }
 
     fn too_late(&self, script: &Script, what: &str) {

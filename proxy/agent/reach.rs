@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::scene::Scene;
 use crate::chat::request::ChatRequest;
-use crate::chat::{Message, Object, Reply, ToolCall, ToolResult};
+use crate::chat::{Message, Object, Reply, ToolCall, ToolResult, Usage};
 use crate::hooks::{Reach, World};
 use crate::metrics::METRICS;
 use crate::tools::fetch;
@@ -25,6 +25,11 @@ impl World for Scene {
             Reach::Agent => self.reach_agent(request).await,
             Reach::Store => self.around.store.operate(request),
         }
+    }
+
+    fn progress(&self) -> (u32, Usage) {
+        let totals = self.ledger.totals();
+        (totals.hops, totals.usage)
     }
 }
 

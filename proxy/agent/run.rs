@@ -148,11 +148,9 @@ impl Run {
 
     /// One hop: asks the model and lets its text leave piece by piece. Returns the reply as a whole.
     pub async fn ask_model(&mut self, prompt: &Prompt) -> Result<Reply> {
-        let hop = self.scene.ledger.totals().hops + 1;
-        self.scene.ledger.record(|totals| totals.hops = hop);
+        self.scene.ledger.record(|totals| totals.hops += 1);
         let mut prompt = Cow::Borrowed(prompt);
         if self.scene.agent.hooks.has(Point::PrePrompt) {
-            self.hooks.advance(hop, &self.usage());
             match self.hooks.pre_prompt(prompt.to_mut()).await? {
                 Verdict::Continue => {}
                 Verdict::Answer(message) => return self.answer(&message).await,

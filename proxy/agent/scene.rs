@@ -101,7 +101,7 @@ impl Scene {
         let (upstream, model) = if request.model.is_empty() {
             (self.agent.upstream.clone(), self.agent.model.clone())
         } else {
-            let Route { target, rename } = self.around.models.find(&request.model, &Caller::default())?;
+            let Route { target, rename } = self.around.models.find(&request.model, &Caller::operator())?;
             match target {
                 Target::Agent(agent) => {
                     if self.around.agents.contains_key(&agent.name) {

@@ -71,10 +71,8 @@ impl Run {
         if !self.scene.agent.hooks.has(Point::PostResponse) {
             return Ok(());
         }
-        let totals = self.scene.ledger.totals();
-        self.hooks.advance(totals.hops, &totals.usage);
         let content = self.said.remove(&choice).unwrap_or_default();
-        let mut view = ReplyView { content, usage: totals.usage, choice, finish: finish.to_owned(), streamed: !self.holds };
+        let mut view = ReplyView { content, usage: self.usage(), choice, finish: finish.to_owned(), streamed: !self.holds };
         let text = match self.hooks.post_response(&mut view).await? {
             Verdict::Continue => view.content,
             Verdict::Answer(message) => message.words(),
@@ -93,7 +91,6 @@ impl Run {
         if matches!(error.kind, Kind::Rejected | Kind::ClientGone) || !self.scene.agent.hooks.has(Point::OnError) {
             return Err(error);
         }
-        self.hooks.advance(self.scene.ledger.totals().hops, &self.usage());
         let mut view = FailureView {
             code: error.kind.code().unwrap_or("invalid_request").to_owned(),
             message: error.message.clone(),

@@ -192,8 +192,8 @@ fn read_run(lua: &Lua, (_, key): (Table, Lv)) -> mlua::Result<Lv> {
     let Some(context) = lua.app_data_ref::<Context>() else { return Ok(Lv::Nil) };
     let Some(name) = key.as_string().and_then(|name| name.to_str().ok()) else { return Ok(Lv::Nil) };
     match &*name {
-        "hop" => Ok(Lv::Integer(context.hop.into())),
-        "usage" => convert::to_lua(lua, &serde_json::to_value(&context.usage).map_err(mlua::Error::external)?),
+        "hop" => Ok(Lv::Integer(context.world.progress().0.into())),
+        "usage" => convert::to_lua(lua, &serde_json::to_value(context.world.progress().1).map_err(mlua::Error::external)?),
         "headers" => {
             let headers: Map<String, Value> =
                 context.view.headers.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();

@@ -13,7 +13,7 @@ use super::meter::Meter;
 use super::script::Folder;
 use super::world::{Nowhere, World};
 use super::{vm, watch};
-use crate::chat::{Object, Usage};
+use crate::chat::Object;
 
 /// The call that a VM is busy with; its Lua state has it as application data.
 pub(super) struct Context {
@@ -27,10 +27,8 @@ pub(super) struct Context {
     pub modules: Table,
     pub meter: Arc<Meter>,
     pub view: Arc<RunView>,
-    /// What the script may reach.
+    /// What the script may reach, and how far its run is.
     pub world: Arc<dyn World>,
-    pub hop: u32,
-    pub usage: Usage,
     /// Lines that the call has logged.
     pub n_lines: u32,
     /// Verdicts that the call has made, returned or not.
@@ -61,8 +59,6 @@ impl Context {
             meter,
             view: Arc::default(),
             world: Arc::new(Nowhere),
-            hop: 0,
-            usage: Usage::default(),
             n_lines: 0,
             n_verdicts: 0,
             argument: None,

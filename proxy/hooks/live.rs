@@ -14,7 +14,7 @@ use super::pool::Pool;
 use super::script::Script;
 use super::vm::Vm;
 use super::world::World;
-use crate::chat::{Object, Usage};
+use crate::chat::Object;
 
 /// The VM of one run. It goes back to the pool when it is dropped, unless a script spoiled it.
 pub(super) struct Live {
@@ -45,8 +45,6 @@ pub(super) struct Moment {
     pub run: Arc<str>,
     pub view: Arc<RunView>,
     pub world: Arc<dyn World>,
-    pub hop: u32,
-    pub usage: Usage,
 }
 
 /// What a hook did.
@@ -94,8 +92,6 @@ impl Live {
             meter: Arc::clone(&vm.meter),
             view: Arc::clone(&moment.view),
             world: Arc::clone(&moment.world),
-            hop: moment.hop,
-            usage: moment.usage.clone(),
             n_lines: 0,
             n_verdicts: 0,
             argument: Some(Argument::new(point.row().argument.0, fields)),

@@ -11,6 +11,7 @@ use mlua::{Lua, Thread, VmState};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::gate::{Gated, SliceEnded};
+use super::waits::Waits;
 
 /// How long a script runs before the other tasks of its thread have a turn.
 const SLICE: Duration = Duration::from_millis(1);
@@ -46,6 +47,8 @@ pub(super) struct Meter {
     cut: AtomicUsize,
     /// A slice has ended in the poll that goes on.
     slice_ended: SliceEnded,
+    /// What the call's Lua threads wait for.
+    waits: Waits,
 }
 
 impl Meter {
@@ -62,6 +65,7 @@ impl Meter {
             top: AtomicUsize::new(0),
             cut: AtomicUsize::new(0),
             slice_ended: SliceEnded::default(),
+            waits: Waits::default(),
         }
     }
 
@@ -99,6 +103,7 @@ impl Meter {
     pub(super) async fn drive<F: Future>(&self, thread: &Thread, future: F) -> F::Output {
         let mut future = pin!(future);
         let top = thread.state() as usize;
+        let _scope = self.waits.scope(top);
         let mut was_cut = false;
         let mut gated = Gated::new(&self.slice_ended);
         poll_fn(|cx| {
@@ -126,6 +131,7 @@ impl Meter {
     pub(super) async fn branch<F: Future>(&self, thread: &Thread, future: F) -> F::Output {
         let mut future = pin!(future);
         let branch = thread.state() as usize;
+        let _scope = self.waits.scope(branch);
         let mut was_cut = false;
         poll_fn(|cx| {
             let trunk = self.top.swap(branch, Relaxed);
@@ -134,6 +140,14 @@ impl Meter {
             self.ask_again(branch, &mut was_cut, polled, cx)
         })
         .await
+    }
+
+    /// Lets the running Lua thread, which may wait, wait for `future`. It ends at the latest with the thread's work.
+    pub(super) fn hold<F>(&self, future: F) -> impl Future<Output = F::Output> + Send + use<F>
+    where
+        F: Future + Send + 'static,
+    {
+        self.waits.hold(self.top.load(Relaxed), future)
     }
 
     /// Waits for work of the gateway's own inside a call, without counting it.

@@ -72,7 +72,7 @@ fn hooks(source: &str) -> Arc<Hooks> {
 }
 
 fn view() -> RunView {
-    RunView { id: "run-1".into(), agent: "support".into(), model: "support".into(), hop: 1, ..RunView::default() }
+    RunView { id: "run-1".into(), agent: "support".into(), model: "support".into(), ..RunView::default() }
 }
 
 /// A world in which nothing is there.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::chat::Object;
+use crate::chat::{Object, Usage};
 
 /// Where a script's call goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,6 +45,11 @@ pub trait World: Send + Sync {
     /// Carries one call of a script out. `Err` is a sentence for the script's author; the script gets it as `nil, message`.
     /// Called on the request's own task; dropping the future cancels the call.
     async fn reach(&self, reach: Reach, request: Object) -> Result<Value, String>;
+
+    /// Which model call the run is at, from 1, and the tokens that it has used so far.
+    fn progress(&self) -> (u32, Usage) {
+        Default::default()
+    }
 }
 
 /// The world of a script that is only loaded: nothing is there.

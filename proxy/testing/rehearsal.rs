@@ -42,7 +42,7 @@ impl Rehearsals {
         };
         let snapshot = self.snapshot.get_or_init(read).as_ref();
         let snapshot = snapshot.map_err(|faults| format!("the configuration cannot be used:\n{faults}"))?;
-        match snapshot.routes.find(name, &Caller::default()) {
+        match snapshot.routes.find(name, &Caller::operator()) {
             Ok(Route { target: Target::Agent(agent), .. }) => Ok((agent, snapshot.around.clone())),
             _ => {
                 let mut names: Vec<&str> = snapshot.agents.keys().map(String::as_str).collect();
@@ -66,7 +66,7 @@ impl Stage for Rehearsals {
         let around = Arc::new(Surroundings { stand_in: Some(Arc::new(Cast { asked })), ..around.with_store(store) });
         let ledger = Arc::new(Ledger::default());
         let headers = Arc::new(headers.collect());
-        let mut scene = Scene::new(agent.clone(), around, Caller::default(), Arc::default(), ledger.clone(), headers);
+        let mut scene = Scene::new(agent.clone(), around, Caller::operator(), Arc::default(), ledger.clone(), headers);
         scene.offer = scene.offer.with_played(&tools);
         let mut opening = Opening::new(scene, &agent.name);
         let (events, mut pieces) = mpsc::channel(EVENTS);

@@ -2,8 +2,13 @@
 
 mod aliases;
 mod bad_scripts;
+mod http;
+mod models;
 mod points;
 mod saving;
+mod sharing;
+mod tools;
+mod world;
 
 use serde_json::{Value, json};
 

@@ -232,6 +232,14 @@ end)
     assert!(ran.stdout.contains("5 passed, 0 failed"), "{}", ran.stdout);
 }
 
+/// The tests are the operator's: an agent that is kept for some keys is as good as any.
+#[tokio::test]
+async fn an_agent_that_is_kept_for_some_keys() {
+    let tests = "test.case(\"kept\", function() test.agent(\"Clerk\"):chat(\"hi\", { model = { \"hi\" } }) end)\n";
+    let kept = CONFIG.replace("    hooks:", "    allow: [somebody]\n    hooks:") + "auth: { keys: [{ id: somebody, key: secret }] }\n";
+    assert_passes(&project(tests).file("config/gateway.yaml", &kept).run(&["test"]).await);
+}
+
 /// A script of replies has as many as the model is asked for.
 #[tokio::test]
 async fn a_models_replies_are_counted() {

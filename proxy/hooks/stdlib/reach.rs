@@ -52,8 +52,8 @@ where
 {
     lua.create_async_function(move |lua, arguments: A| {
         let meter = meter(&lua, name);
-        let begun = meter.map(|meter| begin(lua, meter, arguments));
-        async move { begun?.await }
+        let held = meter.map(|meter| meter.hold(begin(lua, Arc::clone(&meter), arguments)));
+        async move { held?.await }
     })
 }
 

@@ -1,8 +1,25 @@
 //! What each hook may read, change and decide.
 
+use async_trait::async_trait;
+
 use super::*;
+use crate::chat::Usage;
 use crate::error::Kind;
-use crate::hooks::Point;
+use crate::hooks::{Point, Reach};
+
+/// The world of a run that is at its second model call.
+struct Underway;
+
+#[async_trait]
+impl World for Underway {
+    async fn reach(&self, _: Reach, _: Object) -> Result<Value, String> {
+        Err("nothing is here".into())
+    }
+
+    fn progress(&self) -> (u32, Usage) {
+        (2, Usage { total_tokens: 42, ..Usage::default() })
+    }
+}
 
 async fn prompted(body: &str) -> (Prompt, Verdict<Message>) {
     let mut prompt = prompt();
@@ -180,10 +197,8 @@ async fn run_shows_what_the_contract_names() {
             session: Some("s1".into()),
             ..view()
         },
-        nowhere(),
+        Arc::new(Underway),
     );
-    let usage = crate::chat::Usage { total_tokens: 42, ..Default::default() };
-    run.advance(2, &usage);
     let Verdict::Answer(seen) = run.on_tool_call(&mut call(), ANY).await.unwrap() else { panic!("no answer") };
     assert_eq!(
         seen,

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::stage;
+use super::{asks, stage};
 use crate::support::{Gateway, ScriptedModel, Setup, Step};
 
 /// `on_request` sees the head alone: it says no before the messages are judged, and what it makes of the headers, later hooks see.
@@ -80,6 +80,21 @@ async fn on_tool_result_decides() {
     let second = stage.model.request(2).await.json();
     let results: Vec<_> = second["messages"].as_array().unwrap()[3..].iter().map(|m| m["content"].as_str().unwrap()).collect();
     assert_eq!(results, ["sunny in Paris, they say", "Rome is a secret", "from the hook"]);
+}
+
+/// `run` says how far the run is, at every point, whichever the script has.
+#[tokio::test]
+async fn the_run_is_up_to_date() {
+    let script = r#"
+    local function note(run, where) run.state.said = (run.state.said or "") .. where .. run.hop .. ":" .. run.usage.total_tokens .. " " end
+    return {
+      on_request = function(_, run) note(run, "request") end,
+      on_tool_call = function(_, run) note(run, "call") end,
+      on_tool_result = function(_, run) note(run, "result") end,
+      post_response = function(reply, run) note(run, "reply") reply.content = run.state.said end,
+    }"#;
+    let stage = stage(script, [asks(), Step::says("done")]).await;
+    assert_eq!(stage.ask(json!({})).await.content(), "request0:0 call1:15 result1:15 reply2:30 ");
 }
 
 /// `on_error` answers in the place of a run that failed: of an upstream's failure, of another script's bug, of the run's own time.
