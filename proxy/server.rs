@@ -1,5 +1,6 @@
 //! Starts the gateway and stops it: the listener, the control runtime, the signals.
 
+use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -52,8 +54,7 @@ pub fn serve(options: &Options) -> Result<(), StartError> {
         tracing::warn!("{warning}");
     }
     let listen = options.listen.clone().unwrap_or_else(|| snapshot.document.server.listen.clone());
-    // Pingora panics on an address that is taken: ask first, in words.
-    drop(std::net::TcpListener::bind(&listen).map_err(|e| std::io::Error::new(e.kind(), format!("cannot listen on {listen}: {e}")))?);
+    check_free(&listen).map_err(|e| std::io::Error::new(e.kind(), format!("cannot listen on {listen}: {e}")))?;
     let flight = Arc::new(Flight::default());
     let mut server = Server::new_with_opt_and_conf(None, conf());
     server.bootstrap();
@@ -69,6 +70,19 @@ pub fn serve(options: &Options) -> Result<(), StartError> {
     control.block_on(async { snapshots.current().stop().await });
     control.shutdown_timeout(Duration::from_secs(1));
     Ok(())
+}
+
+/// Pingora panics on an address that is taken: this asks first. It binds and does not listen: a client that connected now would be cut off.
+fn check_free(listen: &str) -> std::io::Result<()> {
+    let mut refused = std::io::ErrorKind::AddrNotAvailable.into();
+    for address in listen.to_socket_addrs()? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+        match socket.and_then(|socket| socket.set_reuseaddr(true).and_then(|()| socket.bind(address))) {
+            Ok(()) => return Ok(()),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
 }
 
 fn conf() -> ServerConf {
@@ -133,5 +147,20 @@ impl ShutdownSignalWatch for Stop {
             _ = terminate.recv() => ShutdownSignal::FastShutdown,
             _ = interrupt.recv() => ShutdownSignal::FastShutdown,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_free_until_somebody_listens() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        assert_eq!(check_free(&address).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+        drop(taken);
+        check_free(&address).unwrap();
+        assert!(check_free("no address").is_err());
     }
 }
