@@ -152,8 +152,9 @@ impl Context {
         let failure = Error::new(kind, message).source(error.to_string());
         let code = failure.http_status();
         if !begun && kind != Kind::ClientGone {
-            // A client that left in the meantime has no use for the answer.
-            let _ = Answer::error(&failure).send(session, &self.extra).await;
+            // Pingora closes the connection after it, and the client is to know. One that left in the meantime has no use for the answer.
+            let answer = Answer { close: true, ..Answer::error(&failure) };
+            let _ = answer.send(session, &self.extra).await;
         }
         self.note(failure);
         FailToProxy { error_code: code, can_reuse_downstream: false }

@@ -62,6 +62,7 @@ async fn the_metrics_count() {
         start("", [Step::calls([("a", "get_weather", r#"{"city":"Paris"}"#)]), Step::says("sunny"), Step::says("plain")]).await;
     gateway.chat("Assistant", json!({})).answer().await;
     gateway.chat("scripted", json!({})).answer().await;
+    gateway.logged("\"target\":\"lm\"").await;
     let metrics = gateway.get("/metrics").answer().await;
     assert!(metrics.header("content-type").unwrap().starts_with("text/plain"));
     let text = metrics.text();

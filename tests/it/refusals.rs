@@ -215,7 +215,9 @@ async fn a_dead_upstream() {
     let url = format!("http://{}/v1", nobody.local_addr().unwrap());
     drop(nobody);
     let gateway = Gateway::start(CONFIG, [("LM", url.as_str())]).await;
-    let error = gateway.chat("scripted", json!({})).answer().await.assert_error(502, "upstream_unreachable");
+    let answer = gateway.chat("scripted", json!({})).answer().await;
+    assert_eq!(answer.header("connection"), Some("close"), "a client that asks on this connection would be cut off");
+    let error = answer.assert_error(502, "upstream_unreachable");
     assert_eq!(error["type"], "server_error");
     gateway.chat("Assistant", json!({})).answer().await.assert_error(502, "upstream_unreachable");
     gateway.get("/api/v0/models").answer().await.assert_error(502, "upstream_unreachable");
