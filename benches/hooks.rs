@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     bench.case("appends a message to 20", long_prompt, async |prompt: &mut Prompt| pre_prompt(&run, prompt).await);
     let run = steady(READS_ARGUMENTS)?;
     bench.case("reads call.arguments", call, async |call: &mut CallView| {
-        assert_eq!(run.on_tool_call(call).await.ok(), Some(Verdict::Continue));
+        assert_eq!(run.on_tool_call(call, &|_| Ok(())).await.ok(), Some(Verdict::Continue));
     });
     bench.case("no hook for the point", short, async |prompt: &mut Prompt| pre_prompt(&run, prompt).await);
     let hooks = load(READS_RUN)?;
