@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import asyncio
 from typing import Any
 
 from moongate_worker.asks import Asks, ModelFailed
@@ -14,6 +14,7 @@ from moongate_worker.frames import Wire
 from moongate_worker.graph import AgentGraph, tool_failed
 from moongate_worker.messages import to_input_items
 from moongate_worker.request import RunRequest
+from moongate_worker.sdk import DEFAULT_MODEL
 from moongate_worker.values import to_content
 
 _DELTAS = {
@@ -30,8 +31,10 @@ class AgentRun:
     def __init__(self, agent: Any, wire: Wire, asks: Asks, tracing: bool) -> None:
         self._graph = AgentGraph(agent, asks)
         self._wire = wire
-        self._provider = _model_provider(ModelClient(asks))
-        self._tracing = tracing
+        models = _model_provider(ModelClient(asks))
+        self._configs = {
+            parallel: _run_config(models, tracing=tracing, parallel=parallel) for parallel in (True, False)
+        }
 
     async def run(self, call: Call, request: RunRequest, context: RunContext) -> dict[str, Any]:
         """Run to the end. Raises CallError for the ends that the gateway tells apart."""
@@ -39,15 +42,20 @@ class AgentRun:
 
         agent = self._graph.starting_agent(request.tools)
         items: Any = to_input_items(request.messages, request.instructions)
-        config = self._config(request.parallel_tool_calls)
-        result = agents.Runner.run_streamed(agent, items, context=context, max_turns=request.max_turns, run_config=config)
+        config = self._configs[request.parallel_tool_calls]
+        result = agents.Runner.run_streamed(
+            agent, items, context=context, max_turns=request.max_turns, run_config=config
+        )
         try:
             streamed = await self._stream(call, result)
             return self._ended(call, result, streamed)
         except Exception as error:
             if (refusal := _refusal(error)) is not None:
                 return {"output": refusal, "last_agent": result.current_agent.name}
-            raise _told(error) from error
+            told = _told(error)
+            if told is error:
+                raise
+            raise told from error
         finally:
             await _settle(result)
 
@@ -74,7 +82,9 @@ class AgentRun:
     def _ended(self, call: Call, result: Any, streamed: str) -> dict[str, Any]:
         if getattr(result, "interruptions", None):
             names = ", ".join(f"`{each.name}`" for each in result.interruptions)
-            raise CallError("exception", f"the run waits for somebody to approve {names}, which a request to the gateway cannot do")
+            raise CallError(
+                "exception", f"the run waits for somebody to approve {names}, which a request to the gateway cannot do"
+            )
         last = result.new_items[-1] if result.new_items else None
         output = streamed
         if not streamed or getattr(last, "type", None) != "message_output_item":
@@ -83,29 +93,26 @@ class AgentRun:
                 self._wire.send({"type": "delta", "call": call.number, "content": output})
         return {"output": output, "last_agent": result.last_agent.name}
 
-    @functools.cache
-    def _config(self, parallel: bool) -> Any:
-        from agents import RunConfig
 
-        wanted = {
-            "model_provider": self._provider,
-            "tracing_disabled": not self._tracing,
-            "tool_error_formatter": tool_failed,
-            "tool_execution": None if parallel else {"max_function_tool_concurrency": 1},
-        }
-        known = RunConfig.__dataclass_fields__
-        return RunConfig(**{name: value for name, value in wanted.items() if name in known})
+def _run_config(models: Any, *, tracing: bool, parallel: bool) -> Any:
+    from agents import RunConfig
+
+    wanted = {
+        "model_provider": models,
+        "tracing_disabled": not tracing,
+        "tool_error_formatter": tool_failed,
+        "tool_execution": None if parallel else {"max_function_tool_concurrency": 1},
+    }
+    # Older versions of the SDK lack the last two.
+    return RunConfig(**{name: value for name, value in wanted.items() if name in RunConfig.__dataclass_fields__})
 
 
 def _model_provider(client: ModelClient) -> Any:
     from agents import Model, ModelProvider, OpenAIChatCompletionsModel
 
-    from moongate_worker.sdk import DEFAULT_MODEL
-
     class GatewayModels(ModelProvider):
         """Every name is the name of a model of the gateway, unchanged."""
 
-        @functools.lru_cache(maxsize=64)
         def get_model(self, model_name: str | None) -> Model:
             return OpenAIChatCompletionsModel(model_name or DEFAULT_MODEL, client)  # type: ignore[arg-type]
 
@@ -115,12 +122,14 @@ def _model_provider(client: ModelClient) -> Any:
 async def _settle(result: Any) -> None:
     """Leave nothing of a run behind, however it ended."""
     task = getattr(result, "run_loop_task", None)
-    if task is not None and not task.done():
-        result.cancel()
+    if task is None or task.done():
+        return
+    result.cancel()
+    while not task.done():
         try:
-            await task
-        except BaseException:
-            pass
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            task.cancel()
 
 
 def _refusal(error: Exception) -> str | None:
@@ -142,7 +151,9 @@ def _told(error: Exception) -> Exception:
         return CallError("model", str(refused), status=getattr(refused, "status_code", 502), error=body)
     if isinstance(error, agents.MaxTurnsExceeded):
         return CallError("max_turns", str(error))
-    guardrail = getattr(getattr(error, "guardrail_result", None), "guardrail", None) or getattr(error, "guardrail", None)
+    guardrail = getattr(getattr(error, "guardrail_result", None), "guardrail", None) or getattr(
+        error, "guardrail", None
+    )
     if guardrail is not None and "Tripwire" in type(error).__name__:
         side = "output" if "Output" in type(error).__name__ else "input"
         refused_what = "answer" if side == "output" else "request"

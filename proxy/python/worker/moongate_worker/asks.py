@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from moongate_worker.calls import Call
 from moongate_worker.frames import Wire
+
+_RUN_ENDED = {"type": "failed", "status": 499, "error": {"message": "the run has ended", "type": "server_error"}}
 
 
 class ModelFailed(Exception):
@@ -42,10 +45,8 @@ class ModelAnswer:
 
     async def started(self) -> None:
         """Wait for the first chunk, so that a failure before it can be told as an HTTP status."""
-        try:
+        with contextlib.suppress(StopAsyncIteration):
             self._chunks.appendleft(await self.__anext__())
-        except StopAsyncIteration:
-            pass
 
     def close(self) -> None:
         """Say that no more chunks are wanted."""
@@ -58,7 +59,9 @@ class ModelAnswer:
         if frame["type"] == "chunk":
             self._chunks.append(frame["data"])
         elif self._outcome is None:
-            self._outcome = ModelFailed(frame["status"], frame["error"]) if frame["type"] == "failed" else StopAsyncIteration()
+            self._outcome = (
+                ModelFailed(frame["status"], frame["error"]) if frame["type"] == "failed" else StopAsyncIteration()
+            )
         if self._arrived is not None and not self._arrived.done():
             self._arrived.set_result(None)
         return self._outcome is not None
@@ -75,7 +78,7 @@ class Asks:
     async def question(self, call: Call, what: str, **fields: Any) -> dict[str, Any]:
         """Ask, and wait for the one answer."""
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        number = self._expect(lambda frame: _settle(answer, frame))
+        number = self._expect(call, lambda frame: _settle(answer, frame))
         try:
             self._wire.send({"type": "ask", "call": call.number, "ask": number, "what": what, **fields})
             return await answer
@@ -86,13 +89,23 @@ class Asks:
     def model(self, call: Call, body: bytes) -> ModelAnswer:
         """Send a chat completions request body, which is spliced into the frame as it is."""
         answer = ModelAnswer(lambda: self._forget(call, number))
-        number = self._expect(answer.on_frame)
+        number = self._expect(call, answer.on_frame)
         try:
-            self._wire.send_bytes(b'{"type":"ask","call":%d,"ask":%d,"what":"model","body":%b}' % (call.number, number, body))
+            self._wire.send_bytes(
+                b'{"type":"ask","call":%d,"ask":%d,"what":"model","body":%b}' % (call.number, number, body)
+            )
         except ValueError:
             del self._waiting[number]
             raise
         return answer
+
+    def drop(self, call: Call) -> None:
+        """Fail what an ended call still asks; the gateway knows that it has ended."""
+        for number in call.asks:
+            take = self._waiting.pop(number, None)
+            if take is not None:
+                take(_RUN_ENDED)
+        call.asks.clear()
 
     def on_frame(self, frame: dict[str, Any]) -> None:
         """Take a frame of the gateway. One that answers a forgotten question is dropped."""
@@ -101,8 +114,9 @@ class Asks:
         if take is not None and take(frame):
             del self._waiting[number]
 
-    def _expect(self, take: Callable[[dict[str, Any]], bool]) -> int:
+    def _expect(self, call: Call, take: Callable[[dict[str, Any]], bool]) -> int:
         self._last += 1
+        call.asks.add(self._last)
         self._waiting[self._last] = take
         return self._last
 

@@ -27,6 +27,7 @@ class Call:
         self.number = number
         self.task: asyncio.Task[None] | None = None
         self.jobs: set[Job] = set()
+        self.asks: set[int] = set()
         self.cancelled = False
         self.ended = False
         self.request: RunRequest | None = None
@@ -38,7 +39,13 @@ class Call:
         return bool(self.jobs) or (self.task is not None and not self.task.done())
 
 
-_CANCELLED = {"kind": "cancelled", "message": "the gateway cancelled the call", "file": None, "line": None, "traceback": ""}
+_CANCELLED = {
+    "kind": "cancelled",
+    "message": "the gateway cancelled the call",
+    "file": None,
+    "line": None,
+    "traceback": "",
+}
 
 _current: ContextVar[Call | None] = ContextVar("moongate_call", default=None)
 
@@ -47,7 +54,10 @@ def current_call() -> Call:
     """The call that this code runs for."""
     call = _current.get()
     if call is None:
-        raise CallError("exception", "models and tools of the gateway can be used only while a run is going on, not while a module is imported")
+        raise CallError(
+            "exception",
+            "models and tools of the gateway can be used only while a run is going on, not while a module is imported",
+        )
     if call.ended:
         raise CallError("exception", "the run has ended: its models and tools cannot be used any more")
     return call
@@ -74,9 +84,10 @@ class Loop(asyncio.SelectorEventLoop):
 class Calls:
     """All calls of this worker."""
 
-    def __init__(self, wire: Wire, root: Root) -> None:
+    def __init__(self, wire: Wire, root: Root, on_end: Callable[[Call], None]) -> None:
         self._wire = wire
         self._root = root
+        self._on_end = on_end
         self._calls: dict[int, Call] = {}
         self._reapers: set[asyncio.Task[None]] = set()
 
@@ -114,6 +125,7 @@ class Calls:
         if call.ended:
             return
         call.ended = True
+        self._on_end(call)
         if call.cancelled:
             outcome = {"error": _CANCELLED}
         try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from moongate_worker.asks import Asks, ModelAnswer, ModelFailed
 from moongate_worker.calls import Call, current_call
+from moongate_worker.failures import CallError
 from moongate_worker.frames import to_json
 from moongate_worker.sdk import DEFAULT_MODEL
 
@@ -91,8 +92,15 @@ def openai_client(asks: Asks) -> Any:
         async def handle_async_request(self, request: Any) -> Any:
             if request.method != "POST" or not request.url.path.endswith("/chat/completions"):
                 message = f"the gateway's client has only chat completions, not {request.method} {request.url.path}"
-                return httpx.Response(404, json={"error": {"message": message, "type": "invalid_request_error", "code": "not_found"}})
-            call = current_call()
+                return httpx.Response(
+                    404, json={"error": {"message": message, "type": "invalid_request_error", "code": "not_found"}}
+                )
+            try:
+                call = current_call()
+            except CallError as error:
+                return httpx.Response(
+                    400, json={"error": {"message": str(error), "type": "invalid_request_error", "code": "no_run"}}
+                )
             body = json.loads(await request.aread())
             if body.get("model") == DEFAULT_MODEL:
                 body["model"] = _model_of(call)
@@ -100,7 +108,9 @@ def openai_client(asks: Asks) -> Any:
             try:
                 await answer.started()
                 if body.get("stream"):
-                    return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=AnswerStream(answer))
+                    return httpx.Response(
+                        200, headers={"content-type": "text/event-stream"}, stream=AnswerStream(answer)
+                    )
                 whole = await answer.__anext__()
                 return httpx.Response(200, headers={"content-type": "application/json"}, content=whole.encode())
             except BaseException as error:
@@ -109,13 +119,21 @@ def openai_client(asks: Asks) -> Any:
                     return httpx.Response(error.status, json={"error": error.error})
                 raise
 
-    return AsyncOpenAI(base_url=BASE_URL, api_key="moongate", max_retries=0, timeout=None, http_client=httpx.AsyncClient(transport=Transport(), timeout=None))
+    return AsyncOpenAI(
+        base_url=BASE_URL,
+        api_key="moongate",
+        max_retries=0,
+        timeout=None,
+        http_client=httpx.AsyncClient(transport=Transport(), timeout=None),
+    )
 
 
 def _body(call: Call, fields: dict[str, Any]) -> dict[str, Any]:
     """The request body: what the SDK sets, above what the agent's configuration entry sets."""
     absent = _absent_types()
-    given = {name: value for name, value in fields.items() if name not in _NOT_OF_THE_BODY and not isinstance(value, absent)}
+    given = {
+        name: value for name, value in fields.items() if name not in _NOT_OF_THE_BODY and not isinstance(value, absent)
+    }
     request = call.request
     body: dict[str, Any] = {} if request is None else dict(request.settings)
     body.update(given)
@@ -170,7 +188,9 @@ def _stream_error(failed: ModelFailed) -> Exception:
 def _absent_types() -> tuple[type, ...]:
     import openai
 
-    return tuple(kind for kind in (getattr(openai, "NotGiven", None), getattr(openai, "Omit", None)) if kind is not None)
+    return tuple(
+        kind for kind in (getattr(openai, "NotGiven", None), getattr(openai, "Omit", None)) if kind is not None
+    )
 
 
 @functools.cache

@@ -46,8 +46,13 @@ class RunContext:
         """Call a tool of the gateway, and return its result as text."""
         self._tool_calls += 1
         answer = await self._asks.question(
-            self._call, "tool", name=name, arguments=json.dumps(arguments or {}, allow_nan=False), id=f"call_{self._call.number}_{self._tool_calls}"
+            self._call,
+            "tool",
+            name=name,
+            arguments=json.dumps(arguments or {}, allow_nan=False),
+            id=f"call_{self._call.number}_{self._tool_calls}",
         )
+        content: str = answer["content"]
         if answer.get("is_error"):
-            raise ToolFailed(answer["content"])
-        return answer["content"]
+            raise ToolFailed(content)
+        return content

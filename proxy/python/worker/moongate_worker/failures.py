@@ -16,7 +16,9 @@ _TRACEBACK_CHARACTERS = 16_000
 class CallError(Exception):
     """An error whose kind is known. Its message is for whoever called the agent or the tool."""
 
-    def __init__(self, kind: str, message: str, *, file: str | None = None, line: int | None = None, **details: Any) -> None:
+    def __init__(
+        self, kind: str, message: str, *, file: str | None = None, line: int | None = None, **details: Any
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.file = file
@@ -92,8 +94,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def causes_of_type(error: BaseException, kind: Any) -> Iterator[Any]:
-    """Those of the error and what it was raised from that are of a type."""
-    return (each for each in _causes(error) if isinstance(each, kind))
+    """Those of a type among the error and what it was raised from."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, kind):
+            yield cause
+        cause = cause.__cause__
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

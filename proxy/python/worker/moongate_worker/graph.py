@@ -57,8 +57,10 @@ class _Copies:
         copied = self.of(agent)
         own = {tool.name for tool in copied.tools}
         for definition in gateway_tools:
-            if definition["name"] in own:
-                print(f"moongate: agent `{agent.name}` has a tool `{definition['name']}` of its own; the gateway's is left out", file=sys.stderr)
+            name = definition["name"]
+            if name in own:
+                notice = f"moongate: agent `{agent.name}` has its own tool `{name}`; the gateway's is left out"
+                print(notice, file=sys.stderr)
             else:
                 copied.tools.append(self._gateway_tool(definition))
         return copied
@@ -94,7 +96,11 @@ class _Copies:
         from agents import FunctionTool
 
         if not isinstance(tool, FunctionTool):
-            raise CallError("load", f"agent `{agent.name}` uses `{type(tool).__name__}`, which runs at OpenAI's Responses API; the gateway has chat completions, where only function tools work")
+            raise CallError(
+                "load",
+                f"agent `{agent.name}` uses `{type(tool).__name__}`, which runs at OpenAI's Responses API; "
+                "the gateway speaks chat completions, where only function tools work",
+            )
         copied = copy.copy(tool)
         invoke = copied.on_invoke_tool
         _note_failures(copied)
@@ -117,7 +123,9 @@ class _Copies:
             if call.request is None or not call.request.review:
                 return result
             content = result if isinstance(result, str) else str(result)
-            review = await self._asks.question(call, "after_tool", name=name, arguments=accepted, content=content, is_error=bool(failed), id=number)
+            review = await self._asks.question(
+                call, "after_tool", name=name, arguments=accepted, content=content, is_error=bool(failed), id=number
+            )
             return result if review["content"] == content else review["content"]
 
         copied.on_invoke_tool = on_invoke_tool
@@ -127,8 +135,11 @@ class _Copies:
         from agents import FunctionTool
 
         async def on_invoke_tool(context: Any, arguments: str) -> str:
-            answer = await self._asks.question(current_call(), "tool", name=context.tool_name, arguments=arguments, id=context.tool_call_id)
-            return answer["content"]
+            answer = await self._asks.question(
+                current_call(), "tool", name=context.tool_name, arguments=arguments, id=context.tool_call_id
+            )
+            content: str = answer["content"]
+            return content
 
         return FunctionTool(
             name=definition["name"],

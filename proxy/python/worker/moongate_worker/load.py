@@ -43,7 +43,11 @@ class Loader:
         for name in attribute.split("."):
             if not hasattr(value, name):
                 known = [each for each in dir(value) if not each.startswith("_")]
-                raise CallError("load", f"`{path}` has no `{name}`{did_you_mean(name, known)}", file=getattr(module, "__file__", None))
+                raise CallError(
+                    "load",
+                    f"`{path}` has no `{name}`{did_you_mean(name, known)}",
+                    file=getattr(module, "__file__", None),
+                )
             value, path = getattr(value, name), f"{path}.{name}"
         return value
 
@@ -68,7 +72,9 @@ class Loader:
 
     def is_agent(self, value: Any) -> bool:
         """Whether a value can be run."""
-        return not isinstance(value, type) and (self.is_sdk_agent(value) or any(is_async(getattr(value, name, None)) for name in ("run", "stream")))
+        return not isinstance(value, type) and (
+            self.is_sdk_agent(value) or any(is_async(getattr(value, name, None)) for name in ("run", "stream"))
+        )
 
     def is_sdk_agent(self, value: Any) -> bool:
         """Whether a value is an agent of the SDK."""
@@ -87,7 +93,11 @@ class Loader:
     def _refuse_reserved(self, module_name: str) -> None:
         package, *rest = module_name.split(".")
         if package == "agents" and rest and rest[0] in self._sdk.names:
-            raise CallError("load", f"`{module_name}` cannot be loaded: the Agents SDK has a module of that name; rename the file", file=self._source(f"agents.{rest[0]}"))
+            raise CallError(
+                "load",
+                f"`{module_name}` cannot be loaded: the Agents SDK has a module of that name; rename the file",
+                file=self._source(f"agents.{rest[0]}"),
+            )
 
     def _import_error(self, module_name: str, error: ImportError) -> CallError:
         missing = error.name or ""

@@ -44,8 +44,9 @@ class Worker:
     def __init__(self, settings: dict[str, Any]) -> None:
         self._root = Root(settings["root"])
         self._tracing = bool(settings.get("tracing"))
-        self._agents: dict[str, AgentRun | ObjectRun | CallError] = {}
+        self._agents: dict[str, AgentRun | ObjectRun] = {}
         self._tools: dict[str, FunctionCall | ToolCall] = {}
+        self._openai: Any = None
         if self._root.path not in sys.path:
             sys.path.append(self._root.path)
         self._sdk = import_sdk(self._root.path)
@@ -55,11 +56,20 @@ class Worker:
         """Say that the worker is ready, then serve."""
         self._wire = await Wire.connect(fd, self._on_frame)
         self._asks = Asks(self._wire)
-        self._calls = Calls(self._wire, self._root)
+        self._calls = Calls(self._wire, self._root, self._asks.drop)
         if self._sdk.present:
             use_client(self._client(), tracing=self._tracing)
         python = ".".join(map(str, sys.version_info[:3]))
-        self._wire.send({"type": "ready", "python": python, "sdk": self._sdk.version, "sdk_error": self._sdk.error, "prefix": sys.prefix, "pid": os.getpid()})
+        self._wire.send(
+            {
+                "type": "ready",
+                "python": python,
+                "sdk": self._sdk.version,
+                "sdk_error": self._sdk.error,
+                "prefix": sys.prefix,
+                "pid": os.getpid(),
+            }
+        )
         await self._wire.closed
 
     def _on_frame(self, frame: dict[str, Any]) -> None:
@@ -97,7 +107,9 @@ class Worker:
         # What is loaded stays: the collector need not look at it again.
         gc.collect()
         gc.freeze()
-        self._wire.send({"type": "loaded", "agents": loaded_agents, "tools": loaded_tools, "files": self._loader.files()})
+        self._wire.send(
+            {"type": "loaded", "agents": loaded_agents, "tools": loaded_tools, "files": self._loader.files()}
+        )
 
     async def _build(self, target: str) -> AgentRun | ObjectRun:
         agent = await self._loader.build(target)
@@ -119,9 +131,12 @@ class Worker:
         return await agent.run(call, request, context)
 
     async def _call(self, target: str, arguments: Any, call: Call) -> dict[str, Any]:
-        tool = self._tools.get(target) or await asyncio.to_thread(self._tool, target)
+        tool = self._tools.get(target)
+        if tool is None:
+            tool = await asyncio.to_thread(self._tool, target)
         return await tool.call(arguments)
 
-    @functools.cache
     def _client(self) -> Any:
-        return openai_client(self._asks)
+        if self._openai is None:
+            self._openai = openai_client(self._asks)
+        return self._openai

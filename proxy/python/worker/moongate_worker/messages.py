@@ -8,10 +8,10 @@ from typing import Any
 def to_input_items(messages: list[dict[str, Any]], instructions: str | None) -> list[dict[str, Any]]:
     """Convert a conversation; `instructions` of the gateway's configuration come first."""
     items: list[dict[str, Any]] = [] if instructions is None else [{"role": "system", "content": instructions}]
-    for message in messages:
+    for index, message in enumerate(messages):
         role = message["role"]
         if role == "assistant":
-            items.extend(_assistant(message))
+            items.extend(_assistant(message, index))
         elif role in ("tool", "function"):
             items.append(_tool_result(message))
         else:
@@ -26,17 +26,26 @@ def text_of(content: Any) -> str:
     return "".join(part.get("text") or part.get("refusal") or "" for part in content)
 
 
-def _assistant(message: dict[str, Any]) -> list[dict[str, Any]]:
+def _assistant(message: dict[str, Any], index: int) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     text = text_of(message.get("content")) or message.get("refusal") or ""
     calls = message.get("tool_calls") or []
     if text or not calls:
         # The full form, so that the text and the tool calls of one turn stay one message on their way back.
-        part = {"type": "output_text", "text": text, "annotations": []}
-        items.append({"type": "message", "role": "assistant", "id": "msg", "status": "completed", "content": [part]})
+        part: dict[str, Any] = {"type": "output_text", "text": text, "annotations": []}
+        items.append(
+            {"type": "message", "role": "assistant", "id": f"msg_{index}", "status": "completed", "content": [part]}
+        )
     for call in calls:
         function = call.get("function") or {}
-        items.append({"type": "function_call", "call_id": call["id"], "name": function.get("name", ""), "arguments": function.get("arguments") or "{}"})
+        items.append(
+            {
+                "type": "function_call",
+                "call_id": call["id"],
+                "name": function.get("name", ""),
+                "arguments": function.get("arguments") or "{}",
+            }
+        )
     return items
 
 

@@ -35,7 +35,9 @@ class ObjectRun:
         async with contextlib.aclosing(pieces):
             async for piece in pieces:
                 if not isinstance(piece, str):
-                    raise CallError("output", f"agent `{request.agent}` yielded a `{type_name(piece)}`; `stream` must yield text")
+                    raise CallError(
+                        "output", f"agent `{request.agent}` yielded a `{type_name(piece)}`; `stream` must yield text"
+                    )
                 if piece:
                     whole.append(piece)
                     await self._send(call, piece)

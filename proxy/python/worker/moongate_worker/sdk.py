@@ -63,7 +63,11 @@ def _is_installed(own_folder: str) -> bool:
         spec = importlib.util.find_spec("agents")
     except (ImportError, ValueError):
         return False
-    return spec is not None and spec.origin is not None and os.path.dirname(os.path.realpath(spec.origin)) != os.path.realpath(own_folder)
+    return (
+        spec is not None
+        and spec.origin is not None
+        and os.path.dirname(os.path.realpath(spec.origin)) != os.path.realpath(own_folder)
+    )
 
 
 def _module_names(folders: list[str]) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import threading
 from collections import deque
@@ -30,7 +31,9 @@ class Interrupted(BaseException):
 class Job:
     """One synchronous function, waiting for a thread or running on it."""
 
-    def __init__(self, function: Callable[[], Any], loop: asyncio.AbstractEventLoop, on_end: Callable[[Job], None]) -> None:
+    def __init__(
+        self, function: Callable[[], Any], loop: asyncio.AbstractEventLoop, on_end: Callable[[Job], None]
+    ) -> None:
         self.future: asyncio.Future[Any] = loop.create_future()
         self._function = function
         self._loop = loop
@@ -69,10 +72,9 @@ class Job:
             self._thread = None
         if self._interrupted:
             _raise_in_thread(threading.get_ident(), None)
-        try:
+        # A closed loop means that the worker is going, and nobody waits.
+        with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._settle, result, error)
-        except RuntimeError:
-            pass  # The loop is closed: the worker is going, and nobody waits.
 
     def _settle(self, result: Any, error: BaseException | None) -> None:
         if not self.future.done():
@@ -125,4 +127,6 @@ def _as_exception(error: BaseException) -> BaseException:
 
 def _raise_in_thread(thread: int, error: type[BaseException] | None) -> None:
     """Let a thread raise an exception at its next step; None takes back one that has not arrived yet."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None if error is None else ctypes.py_object(error))
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread), None if error is None else ctypes.py_object(error)
+    )

@@ -50,12 +50,19 @@ class FunctionCall:
 
         name = self._schema.name
         if not isinstance(arguments, dict):
-            raise CallError("arguments", f"`{name}` was not called: its arguments must be a JSON object, not a `{type_name(arguments)}`")
+            raise CallError(
+                "arguments",
+                f"`{name}` was not called: its arguments must be a JSON object, not a `{type_name(arguments)}`",
+            )
         try:
             positional, named = self._schema.to_call_args(self._schema.params_pydantic_model(**arguments))
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'arguments'}: {each['msg']}" for each in error.errors())
-            raise CallError("arguments", f"`{name}` was not called, because its arguments are wrong: {faults}") from None
+            faults = "; ".join(
+                f"{'.'.join(map(str, each['loc'])) or 'arguments'}: {each['msg']}" for each in error.errors()
+            )
+            raise CallError(
+                "arguments", f"`{name}` was not called, because its arguments are wrong: {faults}"
+            ) from None
         if self._schema.takes_context:
             positional.insert(0, _tool_context(name, arguments))
         return positional, named
@@ -87,7 +94,9 @@ def _schema(function: Callable[..., Any]) -> Any:
     except Exception as error:
         code = getattr(inspect.unwrap(function), "__code__", None)
         place = {} if code is None else {"file": code.co_filename, "line": code.co_firstlineno}
-        raise CallError("load", f"its parameters cannot be described as JSON Schema: {describe(error)}", **place) from error
+        raise CallError(
+            "load", f"its parameters cannot be described as JSON Schema: {describe(error)}", **place
+        ) from error
 
 
 def _definition(name: str, description: str | None, parameters: dict[str, Any]) -> dict[str, Any]:

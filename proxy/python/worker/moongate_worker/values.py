@@ -19,7 +19,9 @@ def to_content(value: Any, source: str) -> tuple[str, Any]:
         return to_json(plain).decode(), plain
     except (TypeError, ValueError, RecursionError) as error:
         reason = str(error).partition("\n")[0]
-        raise CallError("output", f"{source} returned a `{type_name(value)}`, which cannot be written as JSON: {reason}") from error
+        raise CallError(
+            "output", f"{source} returned a `{type_name(value)}`, which cannot be written as JSON: {reason}"
+        ) from error
 
 
 def type_name(value: Any) -> str:
