@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from moongate_worker.asks import Asks, ModelFailed
+from moongate_worker.asks import Asks
 from moongate_worker.calls import Call
 from moongate_worker.client import ModelClient
 from moongate_worker.context import RunContext
-from moongate_worker.failures import CallError, causes_of_type
+from moongate_worker.failures import CallError
 from moongate_worker.frames import Wire
 from moongate_worker.graph import AgentGraph, tool_failed
 from moongate_worker.messages import to_input_items
@@ -140,15 +140,7 @@ def _refusal(error: Exception) -> str | None:
 def _told(error: Exception) -> Exception:
     """The error as the gateway's contract names it; unknown ones stay what they are."""
     import agents
-    import openai
 
-    if isinstance(error, CallError):
-        return error
-    for failed in causes_of_type(error, ModelFailed):
-        return CallError("model", str(failed), status=failed.status, error=failed.error)
-    for refused in causes_of_type(error, openai.APIError):
-        body = refused.body if isinstance(refused.body, dict) else {"message": str(refused), "type": "server_error"}
-        return CallError("model", str(refused), status=getattr(refused, "status_code", 502), error=body)
     if isinstance(error, agents.MaxTurnsExceeded):
         return CallError("max_turns", str(error))
     guardrail = getattr(getattr(error, "guardrail_result", None), "guardrail", None) or getattr(

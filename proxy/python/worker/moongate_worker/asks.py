@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from moongate_worker.calls import Call
+from moongate_worker.failures import CallError
 from moongate_worker.frames import Wire
 
 _RUN_ENDED = {"type": "failed", "status": 499, "error": {"message": "the run has ended", "type": "server_error"}}
@@ -115,6 +116,8 @@ class Asks:
             del self._waiting[number]
 
     def _expect(self, call: Call, take: Callable[[dict[str, Any]], bool]) -> int:
+        if call.ended:
+            raise CallError("exception", "the run has ended: its models and tools cannot be used any more")
         self._last += 1
         call.asks.add(self._last)
         self._waiting[self._last] = take

@@ -58,8 +58,6 @@ def current_call() -> Call:
             "exception",
             "models and tools of the gateway can be used only while a run is going on, not while a module is imported",
         )
-    if call.ended:
-        raise CallError("exception", "the run has ended: its models and tools cannot be used any more")
     return call
 
 

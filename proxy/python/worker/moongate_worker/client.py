@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
 from moongate_worker.asks import Asks, ModelAnswer, ModelFailed
 from moongate_worker.calls import Call, current_call
-from moongate_worker.failures import CallError
+from moongate_worker.failures import CallError, causes_of_type
 from moongate_worker.frames import to_json
 from moongate_worker.sdk import DEFAULT_MODEL
 
@@ -95,16 +96,14 @@ def openai_client(asks: Asks) -> Any:
                 return httpx.Response(
                     404, json={"error": {"message": message, "type": "invalid_request_error", "code": "not_found"}}
                 )
+            body = json.loads(await request.aread())
             try:
                 call = current_call()
-            except CallError as error:
-                return httpx.Response(
-                    400, json={"error": {"message": str(error), "type": "invalid_request_error", "code": "no_run"}}
-                )
-            body = json.loads(await request.aread())
-            if body.get("model") == DEFAULT_MODEL:
-                body["model"] = _model_of(call)
-            answer = asks.model(call, to_json(body))
+                if body.get("model") == DEFAULT_MODEL:
+                    body["model"] = _model_of(call)
+                answer = asks.model(call, to_json(body))
+            except (CallError, ValueError) as error:
+                return httpx.Response(400, json={"error": {"message": str(error), "type": "invalid_request_error"}})
             try:
                 await answer.started()
                 if body.get("stream"):
@@ -126,6 +125,19 @@ def openai_client(asks: Asks) -> Any:
         timeout=None,
         http_client=httpx.AsyncClient(transport=Transport(), timeout=None),
     )
+
+
+def model_error(error: BaseException) -> CallError | None:
+    """The failed model call that an error comes from, with the status and the error of the gateway as they came."""
+    for failed in causes_of_type(error, ModelFailed):
+        return CallError("model", str(failed), status=failed.status, error=failed.error)
+    openai = sys.modules.get("openai")
+    if openai is None:
+        return None
+    for refused in causes_of_type(error, openai.APIError):
+        body = refused.body if isinstance(refused.body, dict) else {"message": str(refused), "type": "server_error"}
+        return CallError("model", str(refused), status=getattr(refused, "status_code", 502), error=body)
+    return None
 
 
 def _body(call: Call, fields: dict[str, Any]) -> dict[str, Any]:
@@ -196,8 +208,6 @@ def _absent_types() -> tuple[type, ...]:
 @functools.cache
 def _httpx() -> Any:
     """The HTTP library that the installed client is made of: httpx, or httpx2 from openai 3 on."""
-    import sys
-
     import openai
 
     base = next(each for each in openai.DefaultAsyncHttpxClient.__mro__ if each.__module__.startswith("httpx"))

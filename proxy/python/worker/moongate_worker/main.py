@@ -7,12 +7,13 @@ import functools
 import gc
 import os
 import sys
+from collections.abc import Coroutine
 from typing import Any
 
 from moongate_worker.agent_run import AgentRun
 from moongate_worker.asks import Asks
 from moongate_worker.calls import Call, Calls, Loop
-from moongate_worker.client import openai_client
+from moongate_worker.client import model_error, openai_client
 from moongate_worker.context import RunContext
 from moongate_worker.failures import CallError, Root
 from moongate_worker.frames import Wire
@@ -128,15 +129,26 @@ class Worker:
         if agent is None:
             raise CallError("load", f"there is no agent `{request.agent}` in this worker")
         context = RunContext(call, request, self._asks, self._client)
-        return await agent.run(call, request, context)
+        return await _model_errors_told(agent.run(call, request, context))
 
     async def _call(self, target: str, arguments: Any, call: Call) -> dict[str, Any]:
         tool = self._tools.get(target)
         if tool is None:
             tool = await asyncio.to_thread(self._tool, target)
-        return await tool.call(arguments)
+        return await _model_errors_told(tool.call(arguments))
 
     def _client(self) -> Any:
         if self._openai is None:
             self._openai = openai_client(self._asks)
         return self._openai
+
+
+async def _model_errors_told(work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """Let an error that comes from a failed model call end the call as that."""
+    try:
+        return await work
+    except Exception as error:
+        told = model_error(error)
+        if told is None:
+            raise
+        raise told from error

@@ -14,8 +14,10 @@ def to_input_items(messages: list[dict[str, Any]], instructions: str | None) -> 
             items.extend(_assistant(message, index))
         elif role in ("tool", "function"):
             items.append(_tool_result(message))
-        else:
+        elif role == "user":
             items.append({"role": role, "content": _content(message.get("content"))})
+        else:
+            items.append({"role": role, "content": text_of(message.get("content"))})
     return items
 
 
@@ -27,14 +29,17 @@ def text_of(content: Any) -> str:
 
 
 def _assistant(message: dict[str, Any], index: int) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = []
     text = text_of(message.get("content")) or message.get("refusal") or ""
     calls = message.get("tool_calls") or []
-    if text or not calls:
-        # The full form, so that the text and the tool calls of one turn stay one message on their way back.
+    if not calls:
+        return [{"role": "assistant", "content": text}]
+    items: list[dict[str, Any]] = []
+    if text:
+        # The runner's own form of a message: it keeps the text and the tool calls of one turn together.
         part: dict[str, Any] = {"type": "output_text", "text": text, "annotations": []}
+        message_id = f"msg_{index}"
         items.append(
-            {"type": "message", "role": "assistant", "id": f"msg_{index}", "status": "completed", "content": [part]}
+            {"type": "message", "role": "assistant", "id": message_id, "status": "completed", "content": [part]}
         )
     for call in calls:
         function = call.get("function") or {}
