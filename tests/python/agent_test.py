@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import unittest
 
-from fake_gateway import Failed, Gateway, Outcome, chunk, say, use
+from fake_gateway import Failed, Gateway, Outcome, chunk, say, use, whole
 
 AGENTS = '''
     import asyncio, dataclasses, sys
@@ -39,6 +39,11 @@ AGENTS = '''
         sys.exit(4)
 
     @function_tool
+    async def ask_fresh(question: str) -> str:
+        """Runs an agent made on the spot."""
+        return (await Runner.run(Agent(name="Fresh", tools=[add]), question)).final_output
+
+    @function_tool
     async def ask_alone(question: str) -> str:
         """Runs another agent with nothing set."""
         return (await Runner.run(Agent(name="Alone", instructions="alone"), question)).final_output
@@ -47,7 +52,7 @@ AGENTS = '''
     tools = Agent(name="Tools", tools=[add, fails, fails_worded, fails_hard, exits, ask_alone])
     settings = Agent(name="Settings", model="own-model", model_settings=ModelSettings(temperature=0.1))
     stops = Agent(name="Stops", tools=[add], tool_use_behavior="stop_on_first_tool")
-    nested = Agent(name="Nested", tools=[plain.as_tool("ask_plain", "Asks."), ask_alone])
+    nested = Agent(name="Nested", tools=[plain.as_tool("ask_plain", "Asks."), ask_alone, ask_fresh])
 
     class Weather(BaseModel):
         city: str
@@ -217,14 +222,12 @@ class RequestTest(AgentTest):
         self.assertEqual(self.body("who")["messages"][0]["content"], "u1 of s1")
 
     def test_nested_agents_use_the_gateway_too(self) -> None:
-        turns = use(("ask_plain", {"input": "x"})), say("from plain"), say("done")
+        turns = use(("ask_plain", {"input": "x"})), whole(say("from plain")), say("done")
         self.assertEqual([body["model"] for body in self.gateway.run("nested", *turns).bodies], ["the-model"] * 3)
 
     def test_a_runner_called_by_a_tool_uses_the_gateway_too(self) -> None:
-        whole = {"role": "assistant", "content": "from alone"}
-        choice = {"index": 0, "message": whole, "finish_reason": "stop"}
-        answer = [json.dumps({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})]
-        outcome = self.gateway.run("nested", use(("ask_alone", {"question": "x"})), answer, say("done"))
+        turns = use(("ask_alone", {"question": "x"})), whole(say("from alone")), say("done")
+        outcome = self.gateway.run("nested", *turns)
         self.assertEqual(outcome.bodies[1]["model"], "the-model")
         self.assertNotIn("stream", outcome.bodies[1])
         self.assertEqual(outcome.bodies[2]["messages"][-1]["content"], "from alone")
@@ -293,6 +296,15 @@ class ToolTest(AgentTest):
         self.assertEqual((sent["name"], sent["description"]), ("search", "Searches."))
         results = [each["content"] for each in outcome.bodies[1]["messages"] if each["role"] == "tool"]
         self.assertEqual(results, ["search of the gateway", "3"])
+
+    def test_tools_of_nested_agents_ask_once_each(self) -> None:
+        add = use(("add", {"a": 1, "b": 2}))
+        turns = use(("ask_plain", {"input": "x"})), whole(add), whole(say("three")), say("ok")
+        names = [ask["name"] for ask in self.gateway.run("nested", *turns).asks("before_tool")]
+        self.assertEqual(names, ["ask_plain", "add"])
+        turns = use(("ask_fresh", {"question": "x"})), whole(add), whole(say("three")), say("ok")
+        names = [ask["name"] for ask in self.gateway.run("nested", *turns).asks("before_tool")]
+        self.assertEqual(names, ["ask_fresh", "add"])
 
     def test_an_own_tool_wins_over_one_of_the_gateway(self) -> None:
         names = [

@@ -35,6 +35,9 @@ class Blocker:
             raise ModuleNotFoundError("No module named 'agents'", name="agents")
 """
 
+BARE = "sys.path = [folder for folder in sys.path if 'site-packages' not in folder]"
+"""No installed packages at all, which also starts faster."""
+
 
 @dataclass
 class Failed:
@@ -68,6 +71,18 @@ def use(*calls: tuple[str, Any]) -> list[str]:
         for index, (name, given) in enumerate(calls)
     ]
     return [chunk({"tool_calls": tools}), chunk({}, "tool_calls")]
+
+
+def whole(chunks: list[str]) -> list[str]:
+    """The same turn as the one answer to a body that does not ask for a stream."""
+    message: Frame = {"role": "assistant", "content": None}
+    for text in chunks:
+        delta = json.loads(text)["choices"][0]["delta"]
+        if "content" in delta:
+            message["content"] = (message["content"] or "") + delta["content"]
+        message |= {"tool_calls": delta["tool_calls"]} if "tool_calls" in delta else {}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return [json.dumps({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})]
 
 
 @dataclass

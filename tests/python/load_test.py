@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unittest
 
-from fake_gateway import NO_SDK, Gateway, say
+from fake_gateway import BARE, NO_SDK, Gateway, say
 
 AGENT = """
     from agents import Agent
@@ -177,7 +177,7 @@ class LoadTest(unittest.TestCase):
 class WithoutSdkTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
-        before = f"{NO_SDK}\nimport sys; sys.meta_path.insert(0, Blocker())"
+        before = f"{NO_SDK}\nsys.meta_path.insert(0, Blocker())"
         own = "class Echo:\n    async def run(self, messages, context):\n        return messages[-1]['content']\n"
         cls.gateway = Gateway({"own/echo.py": own, "agents/sdk.py": AGENT, "own/sdk.py": AGENT}, before=before)
         targets = {"echo": "own.echo:Echo", "sdk": "own.sdk:build_agent"}
@@ -207,9 +207,8 @@ class ReallyWithoutSdkTest(unittest.TestCase):
     """The same with nothing blocked but the place where packages are installed."""
 
     def test_the_root_owns_the_package_name(self) -> None:
-        before = "import sys; sys.path = [p for p in sys.path if 'site-packages' not in p]"
         own = "class Echo:\n    async def stream(self, messages, context):\n        yield 'a'\n        yield 'b'\n"
-        gateway = Gateway({"agents/echo.py": own}, before=before)
+        gateway = Gateway({"agents/echo.py": own}, before=BARE)
         self.addCleanup(gateway.close)
         self.assertEqual(gateway.load({"echo": "agents.echo:Echo"})["agents"], {"echo": None})
         self.assertEqual(gateway.run("echo").deltas(), ["a", "b"])

@@ -10,7 +10,7 @@ from typing import Any
 
 from moongate_worker.calls import Call
 from moongate_worker.failures import CallError
-from moongate_worker.frames import Wire
+from moongate_worker.frames import Wire, to_json
 
 _RUN_ENDED = {"type": "failed", "status": 499, "error": {"message": "the run has ended", "type": "server_error"}}
 
@@ -79,25 +79,18 @@ class Asks:
     async def question(self, call: Call, what: str, **fields: Any) -> dict[str, Any]:
         """Ask, and wait for the one answer."""
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        number = self._expect(call, lambda frame: _settle(answer, frame))
+        rest = to_json({"what": what, **fields})
+        number = self._send(call, rest, lambda frame: _settle(answer, frame))
         try:
-            self._wire.send({"type": "ask", "call": call.number, "ask": number, "what": what, **fields})
             return await answer
-        except BaseException:
+        except asyncio.CancelledError:
             self._forget(call, number)
             raise
 
     def model(self, call: Call, body: bytes) -> ModelAnswer:
         """Send a chat completions request body, which is spliced into the frame as it is."""
         answer = ModelAnswer(lambda: self._forget(call, number))
-        number = self._expect(call, answer.on_frame)
-        try:
-            self._wire.send_bytes(
-                b'{"type":"ask","call":%d,"ask":%d,"what":"model","body":%b}' % (call.number, number, body)
-            )
-        except ValueError:
-            del self._waiting[number]
-            raise
+        number = self._send(call, b'{"what":"model","body":%b}' % body, answer.on_frame)
         return answer
 
     def drop(self, call: Call) -> None:
@@ -115,12 +108,13 @@ class Asks:
         if take is not None and take(frame):
             del self._waiting[number]
 
-    def _expect(self, call: Call, take: Callable[[dict[str, Any]], bool]) -> int:
+    def _send(self, call: Call, rest: bytes, take: Callable[[dict[str, Any]], bool]) -> int:
         if call.ended:
             raise CallError("exception", "the run has ended: its models and tools cannot be used any more")
         self._last += 1
-        call.asks.add(self._last)
+        self._wire.send_bytes(b'{"type":"ask","call":%d,"ask":%d,%b' % (call.number, self._last, rest[1:]))
         self._waiting[self._last] = take
+        call.asks.add(self._last)
         return self._last
 
     def _forget(self, call: Call, number: int) -> None:

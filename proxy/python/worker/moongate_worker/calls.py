@@ -128,7 +128,7 @@ class Calls:
             outcome = {"error": _CANCELLED}
         try:
             self._wire.send({"type": "ended", "call": call.number, **outcome})
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             unsent = CallError("output", f"the result cannot be sent: {error}")
             self._wire.send({"type": "ended", "call": call.number, "error": self._root.ended(unsent)})
 

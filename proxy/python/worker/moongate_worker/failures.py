@@ -31,15 +31,17 @@ class Root:
 
     def __init__(self, path: str) -> None:
         self.path = os.path.realpath(path)
-        self._prefix = os.path.realpath(sys.prefix) + os.sep
+        prefix = os.path.realpath(sys.prefix) + os.sep
+        self._environment = prefix if prefix.startswith(self.path + os.sep) else None
 
     def relative(self, file: str | None) -> str | None:
         """The path relative to the root, or None for a file that is not the project's."""
         if not file or file.startswith("<"):
             return None
         file = os.path.realpath(file)
-        below = file.startswith(self.path + os.sep)
-        if not below or file.startswith(self._prefix) or f"{os.sep}site-packages{os.sep}" in file:
+        if not file.startswith(self.path + os.sep) or f"{os.sep}site-packages{os.sep}" in file:
+            return None
+        if self._environment is not None and file.startswith(self._environment):
             return None
         return os.path.relpath(file, self.path)
 

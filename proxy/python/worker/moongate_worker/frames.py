@@ -13,6 +13,9 @@ MAX_FRAME = 64 * 1024 * 1024
 
 _LENGTH = 4
 
+_GATHERED = 64 * 1024
+"""How many bytes are gathered before they are sent in the middle of a turn."""
+
 
 class FrameTooLarge(ValueError):
     """A frame to be sent is larger than the gateway would read."""
@@ -43,6 +46,7 @@ class Wire(asyncio.Protocol):
         self._on_frame = on_frame
         self._received = bytearray()
         self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
         self._transport: asyncio.WriteTransport | None = None
         self._writable = asyncio.Event()
         self._writable.set()
@@ -59,6 +63,9 @@ class Wire(asyncio.Protocol):
             self._loop.call_soon(self._flush)
         self._unsent.append(len(frame).to_bytes(_LENGTH, "big"))
         self._unsent.append(frame)
+        self._unsent_bytes += len(frame)
+        if self._unsent_bytes > _GATHERED:
+            self._flush()
 
     async def drain(self) -> None:
         """Wait while the gateway reads more slowly than frames are sent."""
@@ -75,6 +82,7 @@ class Wire(asyncio.Protocol):
         if self._transport is not None and self._unsent:
             self._transport.write(b"".join(self._unsent))
         self._unsent.clear()
+        self._unsent_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)

@@ -16,6 +16,8 @@ from moongate_worker.threads import UserExit
 
 _KEPT_VARIANTS = 16
 
+_MARK = "_moongate_asks_gateway"
+
 _failed: ContextVar[list[bool] | None] = ContextVar("moongate_tool_failed", default=None)
 """Holds True once the tool that runs here has failed and its error was put in words for the model."""
 
@@ -38,6 +40,11 @@ class AgentGraph:
                 self._variants.popitem(last=False)
         self._variants.move_to_end(key)
         return self._variants[key]
+
+
+def asks_gateway(agent: Any) -> bool:
+    """Whether an agent is a copy already."""
+    return getattr(agent, _MARK, False)
 
 
 def tool_failed(_: Any) -> None:
@@ -70,6 +77,7 @@ class _Copies:
         if found is not None:
             return found[1]
         copied = agent.clone(tools=[self._own_tool(tool, agent) for tool in agent.tools], handoffs=[])
+        setattr(copied, _MARK, True)
         self._known[id(agent)] = (agent, copied)
         copied.handoffs.extend(self._handoff(each) for each in agent.handoffs)
         return copied
@@ -101,6 +109,8 @@ class _Copies:
                 f"agent `{agent.name}` uses `{type(tool).__name__}`, which runs at OpenAI's Responses API; "
                 "the gateway speaks chat completions, where only function tools work",
             )
+        if getattr(tool.on_invoke_tool, _MARK, False):
+            return tool
         copied = copy.copy(tool)
         invoke = copied.on_invoke_tool
         _note_failures(copied)
@@ -128,6 +138,7 @@ class _Copies:
             )
             return result if review["content"] == content else review["content"]
 
+        setattr(on_invoke_tool, _MARK, True)
         copied.on_invoke_tool = on_invoke_tool
         return copied
 
@@ -141,6 +152,7 @@ class _Copies:
             content: str = answer["content"]
             return content
 
+        setattr(on_invoke_tool, _MARK, True)
         return FunctionTool(
             name=definition["name"],
             description=definition.get("description") or "",

@@ -18,6 +18,7 @@ from moongate_worker.context import RunContext
 from moongate_worker.failures import CallError, Root
 from moongate_worker.frames import Wire
 from moongate_worker.load import Loader
+from moongate_worker.nested import use_runner
 from moongate_worker.object_run import ObjectRun
 from moongate_worker.request import RunRequest
 from moongate_worker.sdk import import_sdk, use_client
@@ -60,6 +61,7 @@ class Worker:
         self._calls = Calls(self._wire, self._root, self._asks.drop)
         if self._sdk.present:
             use_client(self._client(), tracing=self._tracing)
+            use_runner(self._asks)
         python = ".".join(map(str, sys.version_info[:3]))
         self._wire.send(
             {
