@@ -36,7 +36,7 @@ class Root:
 
     def relative(self, file: str | None) -> str | None:
         """The path relative to the root, or None for a file that is not the project's."""
-        if not file or file.startswith("<"):
+        if not file or not os.path.isabs(file):
             return None
         file = os.path.realpath(file)
         if not file.startswith(self.path + os.sep) or f"{os.sep}site-packages{os.sep}" in file:
