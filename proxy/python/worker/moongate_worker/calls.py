@@ -29,6 +29,7 @@ class Call:
         self.jobs: set[Job] = set()
         self.asks: set[int] = set()
         self.cancelled = False
+        self.reaped = False
         self.ended = False
         self.request: RunRequest | None = None
         """What a run was asked to do; None for a tool call."""
@@ -119,12 +120,12 @@ class Calls:
             self._end(call, error=self._root.ended(error))
 
     def _end(self, call: Call, **outcome: Any) -> None:
-        """Tell the gateway how the call ended, unless it knows."""
+        """Tell the gateway how the call ended, unless it knows. Without an outcome, the call was cancelled."""
         if call.ended:
             return
         call.ended = True
         self._on_end(call)
-        if call.cancelled:
+        if call.cancelled or not outcome:
             outcome = {"error": _CANCELLED}
         try:
             self._wire.send({"type": "ended", "call": call.number, **outcome})
@@ -134,13 +135,16 @@ class Calls:
 
     def _finished(self, call: Call) -> None:
         # A task that is cancelled before its first step never reaches `_end`.
-        self._end(call, error=None)
+        self._end(call)
         if call.alive:
             self._start_reaper(call)
         else:
             self._calls.pop(call.number, None)
 
     def _start_reaper(self, call: Call) -> None:
+        if call.reaped:
+            return
+        call.reaped = True
         reaper = asyncio.ensure_future(self._reap(call))
         self._reapers.add(reaper)
         reaper.add_done_callback(self._reapers.discard)
@@ -157,7 +161,7 @@ class Calls:
                 if not told:
                     told = True
                     self._wire.send({"type": "stuck", "call": call.number})
-                    self._end(call, error=None)
+                    self._end(call)
                 deadline = loop.time() + STUCK_AFTER
                 if call.task is not None:
                     call.task.cancel()

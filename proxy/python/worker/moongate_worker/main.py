@@ -99,13 +99,13 @@ class Worker:
             try:
                 self._agents[name] = await self._build(entry["target"])
                 loaded_agents[name] = None
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
                 loaded_agents[name] = self._root.failure(error)
         loaded_tools: dict[str, Any] = {}
         for target in tools:
             try:
                 loaded_tools[target] = self._tool(target).definition
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
                 loaded_tools[target] = {"failure": self._root.failure(error)}
         # What is loaded stays: the collector need not look at it again.
         gc.collect()
