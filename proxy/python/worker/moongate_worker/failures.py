@@ -77,7 +77,7 @@ class Root:
 
 
 def describe(error: BaseException) -> str:
-    """One line for people: the text of our own errors, type and text of everybody else's."""
+    """For people: the text of our own errors, type and text of everybody else's."""
     if isinstance(error, CallError):
         return str(error)
     if isinstance(error, SyntaxError):
