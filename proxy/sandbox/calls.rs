@@ -110,11 +110,8 @@ fn refused() -> Result<Refused, seccompiler::BackendError> {
 /// No socket but a pair whose ends reach each other. A pair of datagram sockets can be turned to any socket of the machine.
 fn all_sockets() -> Result<Refused, seccompiler::BackendError> {
     let kind = |kind: i32| (1, MaskedEq(0xf), u64::from(kind.unsigned_abs()));
-    let pairs = vec![
-        when(&[(0, Ne, u64::from(libc::AF_UNIX.unsigned_abs()))])?,
-        when(&[kind(libc::SOCK_DGRAM)])?,
-        when(&[kind(libc::SOCK_RAW)])?,
-    ];
+    let pairs =
+        vec![when(&[(0, Ne, u64::from(libc::AF_UNIX.unsigned_abs()))])?, when(&[kind(libc::SOCK_DGRAM)])?, when(&[kind(libc::SOCK_RAW)])?];
     Ok(BTreeMap::from([(libc::SYS_socket, Vec::new()), (libc::SYS_socketpair, pairs)]))
 }
 

@@ -62,7 +62,8 @@ impl Installation {
     /// Every folder that is needed to start Python and to import what is installed.
     pub(super) fn folders(&self) -> Vec<PathBuf> {
         let parts = self.bases.iter().flat_map(|base| PARTS.map(|part| base.join(part)));
-        let mut folders: Vec<PathBuf> = parts.chain(self.venv.clone()).chain(self.library.clone()).filter(|folder| folder.is_dir()).collect();
+        let mut folders: Vec<PathBuf> =
+            parts.chain(self.venv.clone()).chain(self.library.clone()).filter(|folder| folder.is_dir()).collect();
         folders.sort();
         folders.dedup();
         folders

@@ -64,12 +64,8 @@ fn load(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     let mut last = None;
     for (name, text) in MODULES {
         let full = if package.is_none() { "moongate_worker".to_owned() } else { format!("moongate_worker.{name}") };
-        let module = PyModule::from_code(
-            py,
-            &CString::new(text)?,
-            &CString::new(format!("moongate_worker/{name}.py"))?,
-            &CString::new(full)?,
-        )?;
+        let module =
+            PyModule::from_code(py, &CString::new(text)?, &CString::new(format!("moongate_worker/{name}.py"))?, &CString::new(full)?)?;
         match &package {
             None => {
                 module.setattr("__path__", pyo3::types::PyList::empty(py))?;

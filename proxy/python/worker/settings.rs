@@ -52,11 +52,8 @@ impl Settings {
 
     fn parse(text: String) -> Result<Self, String> {
         let document: Document = serde_json::from_str(&text).map_err(|e| format!("the settings cannot be read: {e}"))?;
-        let sandbox = document.sandbox.map(|sandbox| Rules {
-            read: sandbox.read,
-            write: sandbox.write,
-            network: sandbox.network == Network::Allow,
-        });
+        let sandbox =
+            document.sandbox.map(|sandbox| Rules { read: sandbox.read, write: sandbox.write, network: sandbox.network == Network::Allow });
         let listed = sandbox.iter().flat_map(|rules| rules.read.iter().chain(&rules.write));
         // A relative one would mean something else after a change of folder.
         if let Some(path) = [&document.root].into_iter().chain(&document.venv).chain(listed).find(|path| !path.is_absolute()) {
@@ -97,10 +94,7 @@ mod tests {
             ("{", "the settings cannot be read: EOF while parsing an object at line 1 column 1"),
             (r#"{"venv":null}"#, "the settings cannot be read: missing field `root` at line 1 column 13"),
             (r#"{"root":"r"}"#, "the settings name `r`, which is no absolute path"),
-            (
-                r#"{"root":"/r","sandbox":{"read":["x"],"write":[],"network":"none"}}"#,
-                "the settings name `x`, which is no absolute path",
-            ),
+            (r#"{"root":"/r","sandbox":{"read":["x"],"write":[],"network":"none"}}"#, "the settings name `x`, which is no absolute path"),
         ];
         for (text, message) in wrong {
             assert_eq!(parse(text).unwrap_err(), message);
