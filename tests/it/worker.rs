@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
@@ -391,7 +391,7 @@ fn system_calls_that_lead_out_are_refused() {
     for network in ["none", "allow"] {
         let mut worker = Worker::ready(&sandboxed(root.path(), &[], network));
         let results = worker.call("call", &json!({ "numbers": refused })).unwrap();
-        assert_eq!(results, json!(["EPERM"; refused.len()]));
+        assert_eq!(results, json!(vec!["EPERM"; refused.len()]));
         let sockets = worker.call("call", &json!({ "numbers": [libc::SYS_socket, libc::SYS_getpid] })).unwrap();
         assert_eq!(sockets, json!(["EACCES", "ok"]), "a socket of no family");
         if cfg!(target_arch = "x86_64") {
