@@ -38,6 +38,7 @@ pub mod logs;
 mod metrics;
 mod model;
 mod route;
+pub mod sandbox;
 pub mod server;
 pub mod snapshot;
 mod store;

@@ -30,3 +30,5 @@ mod reload;
 mod sockets;
 mod streams;
 mod tidy;
+#[cfg(feature = "python")]
+mod worker;
