@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import unittest
 
 from fake_gateway import WORKER, Gateway
 
-ORDER = [
-    "failures",
-    "frames",
-    "request",
-    "threads",
-    "calls",
-    "asks",
-    "sdk",
-    "client",
-    "context",
-    "values",
-    "load",
-    "tools",
-    "messages",
-    "graph",
-    "agent_run",
-    "nested",
-    "object_run",
-    "main",
-]
-"""After the package itself; each module needs only those before it."""
+MODULES = (WORKER / "modules.rs").read_text().split("modules![", 1)[1].split("]", 1)[0]
+PACKAGE, *ORDER = re.findall(r'"(\w+)"', MODULES)
+"""As the binary has it: the package itself, then its modules, each of which needs only those before it."""
 
 LOAD_FROM_TEXT = f"""
 import types
@@ -53,6 +36,7 @@ class EmbeddingTest(unittest.TestCase):
     def test_the_order_names_every_module(self) -> None:
         files = {path.stem for path in (WORKER / "moongate_worker").glob("*.py")}
         self.assertEqual(files, {"__init__", *ORDER})
+        self.assertEqual(PACKAGE, "__init__")
 
     def test_modules_load_in_their_order_and_stay_out_of_failures(self) -> None:
         gateway = Gateway({"own/code.py": CODE}, before=LOAD_FROM_TEXT)
