@@ -348,6 +348,7 @@ mod tests {
 
     /// The runtime looks at its sockets after each slice, not only after so many polls.
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "they end with the test's runtime")]
     async fn a_socket_is_served_between_slices() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let (mut near, mut far) = tokio::net::UnixStream::pair().unwrap();

@@ -62,6 +62,9 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_ioperm,
 ];
 
+/// `TIOCSTI` and `TIOCLINUX`, whose type is another one with each C library.
+const TYPING: [u64; 2] = [0x5412, 0x541c];
+
 /// Calls that may be made or not, by their number: an empty list of rules is any such call.
 type Refused = BTreeMap<i64, Vec<SeccompRule>>;
 
@@ -102,7 +105,7 @@ fn refused() -> Result<Refused, seccompiler::BackendError> {
     // The limits of another process: with them it could be ended.
     refused.insert(libc::SYS_prlimit64, vec![when(&[(0, Ne, 0)])?]);
     // Typing into a terminal.
-    let typing = [libc::TIOCSTI, libc::TIOCLINUX].map(|control| when(&[(1, Eq, control as u64)]));
+    let typing = TYPING.map(|control| when(&[(1, Eq, control)]));
     refused.insert(libc::SYS_ioctl, typing.into_iter().collect::<Result<_, _>>()?);
     Ok(refused)
 }
