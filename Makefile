@@ -16,8 +16,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
-run: toolchain ## Build and start the gateway; with LM Studio when it runs, else with the built-in demo model
-	@cargo build --release --bin moongate
+run: toolchain $(VENV)/agents.stamp ## Build and start the gateway; with LM Studio when it runs, else with the built-in demo model
+	@cargo build --release --bins $(features)
 	export LMSTUDIO_URL='$(LMSTUDIO_URL)'
 	if model=$$($(first_model)); then
 	  export MOONGATE_MODEL="$${MOONGATE_MODEL:-$$model}"
@@ -35,7 +35,7 @@ test: toolchain $(VENV)/clients.stamp $(CLIENTS)/node_modules/clients.stamp ## I
 	@log=target/test.log
 	mkdir -p target
 	status=0
-	cargo test --release --no-fail-fast 2>&1 | tee "$$log" || status=$$?
+	cargo test --release --no-fail-fast $(features) 2>&1 | tee "$$log" || status=$$?
 	echo
 	awk '/^test result:/ { passed += $$4; failed += $$6; ignored += $$8 }
 	  /^test .* FAILED$$/ { names = names "\n  " $$2 }
@@ -44,8 +44,8 @@ test: toolchain $(VENV)/clients.stamp $(CLIENTS)/node_modules/clients.stamp ## I
 
 check: toolchain ## Format, lints, the house's own rules
 	@cargo fmt --check
-	cargo clippy --release --all-targets -- -D warnings
-	cargo test --release --test it tidy
+	cargo clippy --release --all-targets $(features) -- -D warnings
+	cargo test --release $(features) --test it tidy
 
 bench: toolchain ## Measure what the gateway costs; options in BENCH="--pairs 41"
 	@cargo bench --bench load -- $(BENCH)
@@ -62,6 +62,17 @@ python3 -c '
 	print(next((model for model in models if "embed" not in model), ""))
 	' '$(LMSTUDIO_URL)/models' 2> /dev/null
 endef
+
+# Python agents need a libpython to embed: without one, everything else is built and such agents say that they cannot run.
+define has_libpython
+python3 -c '
+	import os, sys, sysconfig
+	name, folder = sysconfig.get_config_var("LDLIBRARY") or "", sysconfig.get_config_var("LIBDIR") or ""
+	shared = name.endswith((".so", ".dylib")) and os.path.exists(os.path.join(folder, name))
+	sys.exit(not (shared and sys.version_info >= (3, 10)))
+	' 2> /dev/null
+endef
+features = $$($(has_libpython) && echo "--features python")
 
 # What the build needs of the machine; says what to install, installs what it may.
 .PHONY: toolchain
@@ -83,6 +94,12 @@ define install
 endef
 
 need_venv = python3 -c 'import ensurepip, venv' 2> /dev/null || $(call install,Python's venv module,python3-venv)
+
+$(VENV)/agents.stamp: $(CLIENTS)/requirements.txt | toolchain
+	@$(need_venv)
+	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check $$(grep '^openai-agents==' $<)
+	touch $@
 
 $(VENV)/clients.stamp: $(CLIENTS)/requirements.txt | toolchain
 	@$(need_venv)

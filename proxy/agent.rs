@@ -8,6 +8,7 @@ pub mod opening;
 pub mod reach;
 pub mod run;
 pub mod scene;
+pub mod sdk;
 mod speak;
 pub mod surroundings;
 pub mod tool_calls;
@@ -20,6 +21,7 @@ use crate::chat::Object;
 use crate::config::{ClientTools, Policies};
 use crate::error::{Error, Kind, Result};
 use crate::hooks::Hooks;
+use crate::python::Python;
 use crate::tools::Tools;
 use crate::upstream::Upstream;
 use run::Run;
@@ -55,6 +57,8 @@ pub struct Agent {
     pub name: String,
     /// How it is defined.
     pub definition: Definition,
+    /// The workers that run its code, when it is code.
+    pub python: Option<Arc<Python>>,
     /// What it is for.
     pub description: Option<String>,
     /// Where its model is.
@@ -83,7 +87,10 @@ impl Agent {
     /// Why the agent cannot run now, in words for the operator; empty when it can.
     pub fn degraded(&self) -> Vec<String> {
         match self.definition {
-            Definition::Sdk => vec!["this build of moongate does not run Python agents".to_owned()],
+            Definition::Sdk => {
+                let code = self.python.as_ref().and_then(|python| python.fault_of_agent(&self.name));
+                code.into_iter().chain(self.tools.degraded()).collect()
+            }
             Definition::Declarative => self.tools.degraded(),
             Definition::Alias => Vec::new(),
         }
@@ -95,8 +102,11 @@ impl Agent {
         if reasons.is_empty() {
             return Ok(());
         }
-        let error = Error::new(Kind::AgentUnavailable, format!("The agent '{}' is not available now.", self.name));
-        Err(error.source(reasons.join("; ")))
+        Err(self.unavailable(reasons.join("; ")))
+    }
+
+    fn unavailable(&self, reason: String) -> Error {
+        Error::new(Kind::AgentUnavailable, format!("The agent '{}' is not available now.", self.name)).source(reason)
     }
 
     /// Works on one request until the reply is complete, within the agent's `timeout`. The reply leaves through the run's events;
@@ -117,6 +127,8 @@ impl Agent {
         let driving = async {
             match self.definition {
                 Definition::Alias => alias::drive(run).await,
+                // In a rehearsal the model is played, and only the hooks are at stake.
+                Definition::Sdk if run.scene.around.stand_in.is_none() => sdk::drive(run).await,
                 Definition::Declarative | Definition::Sdk => declared::drive(run).await,
             }
         };

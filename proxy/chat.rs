@@ -116,6 +116,12 @@ impl ToolResult {
     }
 }
 
+/// Takes out what upstreams refuse in a request without tools.
+pub fn forget_tools(rest: &mut Object) {
+    rest.shift_remove("tool_choice");
+    rest.shift_remove("parallel_tool_calls");
+}
+
 /// A piece of a reply.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Delta {

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use tokio::runtime::Runtime;
+
 use crate::config::{self, Fault};
 use crate::server::{self, Options, StartError};
 use crate::snapshot::Snapshot;
@@ -26,16 +28,40 @@ pub fn check(file: &Path) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(error),
     };
-    let _inside = runtime.enter();
-    match config::load(file).and_then(|loaded| Snapshot::build(&loaded, None, runtime.handle())) {
+    let built = {
+        let _inside = runtime.enter();
+        config::load(file).and_then(|loaded| Snapshot::build(&loaded, None, runtime.handle()))
+    };
+    match built {
         Ok(snapshot) => {
             for warning in &snapshot.warnings {
                 complain(&format!("warning: {warning}"));
+            }
+            if let Err(code) = check_code(&snapshot, &runtime) {
+                return code;
             }
             let (agents, upstreams, servers) = (snapshot.agents.len(), snapshot.upstreams.len(), snapshot.mcp_servers.len());
             print(&format!("{}: ok ({agents} agents, {upstreams} upstreams, {servers} MCP servers)\n", file.display()))
         }
         Err(faults) => refuse(&faults),
+    }
+}
+
+/// Imports the Python code that the configuration names. Without Python that is a warning; code that cannot be imported is a fault.
+fn check_code(snapshot: &Snapshot, runtime: &Runtime) -> Result<(), ExitCode> {
+    if !snapshot.python.is_wanted() {
+        return Ok(());
+    }
+    match runtime.block_on(snapshot.python.try_imports()) {
+        Ok(faults) if faults.is_empty() => Ok(()),
+        Ok(faults) => {
+            faults.iter().for_each(|fault| complain(fault));
+            Err(ExitCode::FAILURE)
+        }
+        Err(why) => {
+            complain(&format!("warning: Python agents and tools cannot run here: {why}"));
+            Ok(())
+        }
     }
 }
 

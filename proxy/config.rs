@@ -20,6 +20,7 @@ mod secret;
 mod server;
 #[cfg(test)]
 mod shipped;
+mod size;
 mod state;
 mod tool;
 mod tree;

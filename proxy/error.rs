@@ -80,6 +80,8 @@ kinds! {
     LimitExceeded = 500, "server_error", Some("max_turns_exceeded");
     /// The run took longer than its `timeout`.
     RunTimeout = 504, "server_error", Some("run_timeout");
+    /// The code of an agent failed, or the worker that ran it ended.
+    AgentError = 500, "server_error", Some("agent_error");
     /// A hook raised an error or returned a wrong shape.
     HookError = 500, "server_error", Some("hook_error");
     /// A hook used up its CPU budget.

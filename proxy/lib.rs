@@ -37,6 +37,8 @@ pub mod init;
 pub mod logs;
 mod metrics;
 mod model;
+mod program;
+pub mod python;
 mod route;
 pub mod sandbox;
 pub mod server;

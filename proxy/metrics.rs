@@ -17,6 +17,11 @@ pub struct Metrics {
     runs: IntCounterVec,
     tool_calls: IntCounterVec,
     reloads: IntCounterVec,
+    python_ends: IntCounter,
+    /// Python workers that take calls.
+    pub python_workers: IntGauge,
+    /// Runs and calls that are alive in Python workers, as these say themselves once a second.
+    pub python_tasks: IntGauge,
     /// Requests being worked on.
     pub in_flight: IntGauge,
     /// 1 while the configuration on disk is the one that serves.
@@ -39,6 +44,15 @@ impl Metrics {
             runs: counters(&registry, "runs_total", "Runs ended.", &["agent", "outcome"]),
             tool_calls: counters(&registry, "tool_calls_total", "Tool calls executed by runs.", &["provider", "outcome"]),
             reloads: counters(&registry, "reloads_total", "Reloads of the configuration.", &["outcome"]),
+            python_ends: register(
+                &registry,
+                IntCounter::new("moongate_python_worker_ends_total", "Python workers that ended, or were ended, while they were wanted."),
+            ),
+            python_workers: register(&registry, IntGauge::new("moongate_python_workers", "Python workers that take calls.")),
+            python_tasks: register(
+                &registry,
+                IntGauge::new("moongate_python_tasks", "Runs and calls that are alive in Python workers, as these say themselves."),
+            ),
             in_flight: register(&registry, IntGauge::new("moongate_requests_in_flight", "Requests being worked on.")),
             config_current: register(
                 &registry,
@@ -66,6 +80,11 @@ impl Metrics {
     /// A tool call was executed.
     pub fn tool_call(&self, provider: &str, ok: bool) {
         self.tool_calls.with_label_values(&[provider, if ok { "ok" } else { "error" }]).inc();
+    }
+
+    /// A Python worker was lost.
+    pub fn python_worker_ended(&self) {
+        self.python_ends.inc();
     }
 
     /// A reload ended.

@@ -9,7 +9,7 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use crate::chat::wire::{self, Frame};
-use crate::chat::{Prompt, sse};
+use crate::chat::{Choice, Prompt, Reply, sse};
 use crate::error::{Error, Kind, Result};
 use crate::upstream::Upstream;
 use crate::upstream::catalog::root_cause;
@@ -89,6 +89,14 @@ impl ModelStream {
             finished: true,
             ended: true,
         })
+    }
+
+    /// The reply of an agent in a model's place.
+    pub fn of_reply(reply: &Reply) -> Result<ModelStream> {
+        let mut message = reply.first().map_or_else(|| json!({}), Choice::message);
+        message["usage"] = json!(reply.usage);
+        message["finish_reason"] = json!(reply.first().and_then(|choice| choice.finish.as_deref()));
+        ModelStream::of_message(message)
     }
 
     /// The next piece, or `None` when the reply is complete. A stream that breaks off is an error, never an end.

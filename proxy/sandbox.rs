@@ -7,12 +7,18 @@
 //! - *Readable:* programs and libraries (`/usr`, `/bin`, `/sbin`, `/lib*`, `/nix/store`), certificates, how names are resolved,
 //!   the time zone, `/dev/null`, `/dev/zero`, `/dev/random` and `/dev/urandom`, the process's own `/proc/self`, and what the
 //!   machine is (`/proc/cpuinfo`, `/proc/meminfo` and their like). Of `/etc` nothing else: no accounts, no keys.
-//! - *Writable:* `/dev/null`. No temporary folder: one that is wanted is listed.
+//! - *Writable:* `/dev/null`. No temporary folder: one that is wanted is listed. Device files cannot be made anywhere.
 //! - *Refused:* looking into other processes, and signals to those outside of the sandbox (Linux 6.12 and later); their
-//!   resource limits; mounts, kernel modules, BPF, the kernel's keys, `io_uring`, which would pass by the filter; programs
-//!   of 32 bits.
+//!   resource limits; memory, queues and semaphores that programs share by number; namespaces, mounts, kernel modules, BPF, the
+//!   kernel's keys, `io_uring`, which would pass by the filter; programs of 32 bits.
 //!
-//! Names and sizes of files stay visible everywhere (`stat` is not held by Landlock), their contents and folders' lists do not.
+//! # What does not
+//! - Names and sizes of files stay visible everywhere (`stat` is not held by Landlock), their contents and folders' lists do not.
+//! - Modes, owners, times and attributes of files can be changed wherever the user may change them. Only rules without `write`
+//!   hold them all.
+//! - The process can slow others of its user down: priorities and processors are not held.
+//! - A path is the file that is there when the rules are applied. One that is replaced later is out of reach: list its folder.
+//! - `/proc/self` is the process's own, not that of programs which it starts.
 
 use std::path::PathBuf;
 
@@ -53,7 +59,7 @@ impl Rules {
     pub fn apply(&self) -> Result<(), String> {
         supported()?;
         // Both are made before either holds, so that a fault leaves the process as it was. Files first: the rest needs no file.
-        let filters = calls::filters(self.network)?;
+        let filters = calls::filters(self.network, self.write.is_empty())?;
         files::restrict(&self.read, &self.write)?;
         filters.install()
     }

@@ -14,17 +14,18 @@ use arc_swap::ArcSwapOption;
 use serde_json::{Value, json};
 
 use crate::chat::{Object, ToolResult};
+use crate::python::Python;
 
 use self::http::HttpTool;
-use self::mcp::{Catalog, McpServer};
+use self::mcp::McpServer;
 use self::schema::Schema;
-use self::select::Source;
+use self::select::{Listing, Source};
 
-/// The tools of one agent as its configuration names them. MCP servers come and go behind it.
+/// The tools of one agent as its configuration names them. MCP servers and Python workers come and go behind it.
 pub struct Tools {
     sources: Vec<Source>,
-    /// The last offer, and the servers' lists that it was made from.
-    last: ArcSwapOption<(Vec<Option<Arc<Catalog>>>, Offer)>,
+    /// The last offer, and what it was made from.
+    last: ArcSwapOption<(Vec<Listing>, Offer)>,
 }
 
 /// The tools of one run: what `Tools` offered when the run began. Changes reach the next run.
@@ -59,6 +60,13 @@ pub enum Kind {
     },
     /// An HTTP request.
     Http(Arc<HttpTool>),
+    /// A Python function, in a worker process.
+    Python {
+        /// The workers.
+        python: Arc<Python>,
+        /// `module:function`.
+        function: String,
+    },
     /// Another agent, by its name. The run that called it drives it: `Tool::call` cannot.
     Agent(String),
     /// Nobody: a test plays it.
@@ -73,14 +81,14 @@ impl Tools {
 
     /// What the model may ask for now. Tools of a server that is down are absent.
     pub fn offer(&self) -> Offer {
-        let catalogs: Vec<_> = self.sources.iter().map(Source::catalog).collect();
+        let listings: Vec<_> = self.sources.iter().map(Source::listing).collect();
         if let Some(last) = self.last.load().as_deref()
-            && same(&last.0, &catalogs)
+            && last.0.iter().zip(&listings).all(|(then, now)| then.is(now))
         {
             return last.1.clone();
         }
-        let offer = Offer { tools: select::tools(&self.sources, &catalogs).into() };
-        self.last.store(Some(Arc::new((catalogs, offer.clone()))));
+        let offer = Offer { tools: select::tools(&self.sources, &listings).into() };
+        self.last.store(Some(Arc::new((listings, offer.clone()))));
         offer
     }
 
@@ -94,15 +102,6 @@ impl Tools {
         }
         reasons
     }
-}
-
-fn same(a: &[Option<Arc<Catalog>>], b: &[Option<Arc<Catalog>>]) -> bool {
-    a.len() == b.len()
-        && a.iter().zip(b).all(|pair| match pair {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            (None, None) => true,
-            _ => false,
-        })
 }
 
 impl Offer {
@@ -156,6 +155,7 @@ impl Tool {
             provider: match kind {
                 Kind::Mcp { .. } => "mcp",
                 Kind::Http(_) => "http",
+                Kind::Python { .. } => "python",
                 Kind::Agent(_) => "agent",
                 Kind::Played => "played",
             },
@@ -180,6 +180,10 @@ impl Tool {
         match &self.kind {
             Kind::Mcp { server, method } => server.call(method, arguments).await,
             Kind::Http(tool) => tool.call(&arguments).await,
+            Kind::Python { python, function } => match python.call(function, &arguments).await {
+                Ok(returned) => ToolResult::ok(returned.content),
+                Err(why) => ToolResult::error(why),
+            },
             Kind::Agent(name) => ToolResult::error(format!("the agent `{name}` cannot be called from here")),
             Kind::Played => ToolResult::error("nobody plays this tool"),
         }

@@ -19,6 +19,8 @@ pub struct Totals {
     pub usage: Usage,
     /// Model calls.
     pub hops: u32,
+    /// Replies of models that asked for tools, and got them.
+    pub tool_hops: u32,
     /// Tool calls that were executed.
     pub tool_calls: u32,
 }

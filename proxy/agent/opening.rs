@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::run::{aborted, rejected};
 use super::scene::Scene;
+use crate::chat::wire::mint_completion_id;
 use crate::error::Result;
 use crate::hooks::{Head, Headers, HookRun, Point, RunView, Verdict};
 
@@ -17,7 +18,7 @@ pub struct Opening {
 impl Opening {
     /// Opens a run for whoever asks for `model`.
     pub fn new(scene: Scene, model: &str) -> Opening {
-        let id = format!("chatcmpl-{}", uuid::Uuid::now_v7().simple());
+        let id = mint_completion_id();
         let scene = Arc::new(scene);
         let view = RunView {
             id: id.clone(),

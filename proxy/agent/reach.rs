@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::scene::Scene;
+use super::tool_calls::NO_MORE_CALLS;
 use crate::chat::request::ChatRequest;
 use crate::chat::{Message, Object, Reply, ToolCall, ToolResult, Usage};
 use crate::hooks::{Reach, World};
@@ -20,7 +21,7 @@ impl World for Scene {
             Reach::Http => fetch::fetch(&self.around.egress, request).await,
             Reach::Mcp => self.reach_mcp(request).await,
             Reach::Tools => self.reach_tool(request).await,
-            Reach::Python => Err("this build of moongate does not run Python".into()),
+            Reach::Python => self.reach_python(request).await,
             Reach::Llm => self.reach_model(request).await,
             Reach::Agent => self.reach_agent(request).await,
             Reach::Store => self.around.store.operate(request),
@@ -41,11 +42,16 @@ impl Scene {
             let known: Vec<&str> = self.around.mcp_servers.keys().map(String::as_str).collect();
             return Err(format!("there is no MCP server `{server}`; the configuration has: {}", known.join(", ")));
         };
-        let limit = self.patience();
-        let called = tokio::time::timeout(limit, found.call(tool, arguments)).await;
-        let result = called.unwrap_or_else(|_| ToolResult::error(format!("timed out after {} s", limit.as_secs_f64())));
+        let result = self.wait_for(found.call(tool, arguments)).await.unwrap_or_else(ToolResult::error);
         METRICS.tool_call("mcp", !result.is_error);
         outcome(result)
+    }
+
+    async fn reach_python(&self, request: Object) -> Result<Value, String> {
+        let (function, arguments) = (text(&request, "function")?, object(&request, "arguments"));
+        let called = self.wait_for(self.around.python.call(function, &arguments)).await.flatten();
+        METRICS.tool_call("python", called.is_ok());
+        called.map(|result| result.value)
     }
 
     async fn reach_tool(&self, request: Object) -> Result<Value, String> {
@@ -59,13 +65,8 @@ impl Scene {
         };
         let arguments = object(&request, "arguments");
         tool.validate(&arguments).map_err(|why| format!("invalid arguments: {why}"))?;
-        let mut left = false;
-        self.ledger.record(|totals| {
-            left = totals.tool_calls < self.agent.policies.max_tool_calls;
-            totals.tool_calls += u32::from(left);
-        });
-        if !left {
-            return Err("not executed: the limit of tool calls is reached".into());
+        if !self.take_tool_call() {
+            return Err(NO_MORE_CALLS.into());
         }
         outcome(self.call(&tool, arguments).await)
     }

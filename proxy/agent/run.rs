@@ -10,10 +10,11 @@ use tokio::sync::mpsc;
 use super::Definition;
 use super::opening::Opening;
 use super::scene::Scene;
+use super::tool_calls::ToolCalls;
 use super::turns::Half;
 use crate::chat::request::ChatRequest;
 use crate::chat::wire::{Envelope, mint_call_id};
-use crate::chat::{CallDelta, Choice, Delta, Message, Object, Prompt, Reply, ToolCall, Usage, tool_name};
+use crate::chat::{CallDelta, Choice, Delta, Message, Object, Prompt, Reply, ToolCall, Usage, forget_tools, tool_name};
 use crate::config::{ClientTools, OnLimit};
 use crate::error::{Error, Kind, Result};
 use crate::hooks::{HookRun, Point, Verdict};
@@ -26,8 +27,8 @@ pub struct Run {
     /// What stands in every chunk: one id and one time for the run.
     pub envelope: Envelope,
     pub(super) scene: Arc<Scene>,
-    pub(super) hooks: HookRun,
-    request: ChatRequest,
+    pub(super) hooks: Arc<HookRun>,
+    pub(super) request: ChatRequest,
     client_tools: HashSet<String>,
     pub(super) events: mpsc::Sender<Delta>,
     /// The text so far, by choice, for `post_response`.
@@ -36,7 +37,6 @@ pub struct Run {
     pub(super) holds: bool,
     /// Text has left.
     pub(super) has_spoken: bool,
-    tool_hops: u32,
     last_call: bool,
 }
 
@@ -83,13 +83,10 @@ impl Run {
             let message = format!("The agent '{}' gives one choice: 'n' must be 1.", agent.name);
             return Err(Error::new(Kind::UnsupportedValue, message).param("n"));
         }
-        let envelope = Envelope {
-            id,
-            created: std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
-            model: request.model.clone(),
-            include_usage: request.stream && request.include_usage,
-        };
-        if agent.client_tools == ClientTools::Ignore {
+        let include_usage = request.stream && request.include_usage;
+        let envelope = Envelope { include_usage, ..Envelope::new(id, &request.model) };
+        // Code of the SDK has no way to hand a call back.
+        if agent.client_tools == ClientTools::Ignore || agent.definition == Definition::Sdk {
             request.tools.clear();
         }
         let names = request.tools.iter().filter_map(tool_name);
@@ -98,14 +95,13 @@ impl Run {
         Ok(Run {
             envelope,
             scene,
-            hooks,
+            hooks: Arc::new(hooks),
             request,
             client_tools,
             events,
             said: BTreeMap::new(),
             holds,
             has_spoken: false,
-            tool_hops: 0,
             last_call: false,
         })
     }
@@ -121,11 +117,7 @@ impl Run {
         let mut tools = offer.definitions();
         let theirs = self.request.tools.iter().filter(|tool| tool_name(tool).is_none_or(|name| self.client_tools.contains(name)));
         tools.extend(theirs.cloned());
-        let mut rest = self.request.rest.clone();
-        for (name, value) in &agent.parameters {
-            rest.entry(name.clone()).or_insert_with(|| value.clone());
-        }
-        rest.shift_remove("n");
+        let mut rest = self.defaults();
         let chosen = rest.get("tool_choice").and_then(tool_name);
         if chosen.is_some_and(|name| !tools.iter().any(|tool| tool_name(tool) == Some(name))) {
             rest.shift_remove("tool_choice");
@@ -139,6 +131,16 @@ impl Run {
         Prompt { model: agent.model.clone(), messages, tools, rest }
     }
 
+    /// The fields that each model call begins with: the client's, then the agent's.
+    pub(super) fn defaults(&self) -> Object {
+        let mut fields = self.request.rest.clone();
+        for (name, value) in &self.scene.agent.parameters {
+            fields.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        fields.shift_remove("n");
+        fields
+    }
+
     /// The prompt of an alias: all that the client sent, under the model's own name.
     pub fn whole_prompt(&mut self) -> Prompt {
         let request = &mut self.request;
@@ -150,13 +152,10 @@ impl Run {
     pub async fn ask_model(&mut self, prompt: &Prompt) -> Result<Reply> {
         self.scene.ledger.record(|totals| totals.hops += 1);
         let mut prompt = Cow::Borrowed(prompt);
-        if self.scene.agent.hooks.has(Point::PrePrompt) {
-            match self.hooks.pre_prompt(prompt.to_mut()).await? {
-                Verdict::Continue => {}
-                Verdict::Answer(message) => return self.answer(&message).await,
-                Verdict::Reject(message) => return Err(rejected(message)),
-                Verdict::Abort(status, message) => return Err(aborted(status, message)),
-            }
+        if self.scene.agent.hooks.has(Point::PrePrompt)
+            && let Some(message) = consult_prompt(&self.hooks, prompt.to_mut()).await?
+        {
+            return self.answer(&message).await;
         }
         let scene = self.scene.clone();
         let relays = scene.agent.definition == Definition::Alias;
@@ -202,7 +201,7 @@ impl Run {
         let reply = reply.choices.into_iter().next().unwrap_or_default();
         let (theirs, ours): (Vec<_>, Vec<_>) = reply.calls().cloned().partition(|call| self.client_tools.contains(&call.name));
         let refuses = self.scene.agent.policies.on_limit == OnLimit::Error && !ours.is_empty();
-        if let Some(limit) = self.limit_reached().filter(|_| refuses) {
+        if let Some(limit) = self.scene.limit_reached().filter(|_| refuses) {
             return Err(Error::new(Kind::LimitExceeded, format!("The agent reached its limit `{limit}`.")));
         }
         Ok(match (ours.is_empty(), theirs.is_empty()) {
@@ -214,33 +213,23 @@ impl Run {
 
     /// Executes the gateway's calls of a turn. Returns the messages that the next hop adds: the model's own, then one for each result.
     pub async fn call_tools(&mut self, turn: &Turn) -> Result<Vec<Message>> {
-        self.tool_hops += 1;
-        let results = self.execute(&turn.ours).await?;
+        self.scene.ledger.record(|totals| totals.tool_hops += 1);
+        let results = self.tool_calls().execute(&turn.ours).await?;
         let mut messages = vec![Message::asking(turn.reply.content.as_deref().unwrap_or_default(), &turn.ours)];
         messages.extend(results);
         Ok(messages)
     }
 
+    fn tool_calls(&self) -> ToolCalls<'_> {
+        ToolCalls { scene: &self.scene, hooks: &self.hooks }
+    }
+
     /// Before a hop: at a limit with `on_limit: answer`, this one is the last, and has no tools.
     pub fn check_limits(&mut self, prompt: &mut Prompt) {
-        if self.scene.agent.policies.on_limit == OnLimit::Answer && self.limit_reached().is_some() {
+        if self.scene.agent.policies.on_limit == OnLimit::Answer && self.scene.limit_reached().is_some() {
             self.last_call = true;
             prompt.tools.clear();
             forget_tools(&mut prompt.rest);
-        }
-    }
-
-    /// The limit that leaves no room for another turn with tools.
-    fn limit_reached(&self) -> Option<&'static str> {
-        let (policies, totals) = (&self.scene.agent.policies, self.scene.ledger.totals());
-        if self.tool_hops >= policies.max_tool_hops {
-            Some("max_tool_hops")
-        } else if totals.tool_calls >= policies.max_tool_calls {
-            Some("max_tool_calls")
-        } else if policies.max_total_tokens.is_some_and(|max| totals.usage.total_tokens >= max) {
-            Some("max_total_tokens")
-        } else {
-            None
         }
     }
 
@@ -255,7 +244,7 @@ impl Run {
     pub async fn hand_back(&mut self, mut turn: Turn) -> Result<()> {
         if !turn.ours.is_empty() {
             turn.rename_theirs();
-            let results = self.execute(&turn.ours).await?;
+            let results = self.tool_calls().execute(&turn.ours).await?;
             let calls = turn.reply.calls().cloned().collect();
             self.scene.turns.keep(self.scene.caller.scope(), &turn.theirs, Half { calls, results });
         }
@@ -279,10 +268,14 @@ impl Run {
     }
 }
 
-/// Takes out what upstreams refuse in a request without tools.
-fn forget_tools(rest: &mut Object) {
-    rest.shift_remove("tool_choice");
-    rest.shift_remove("parallel_tool_calls");
+/// Lets `pre_prompt` see a model call, and change it. `Some` is the reply in the model's place.
+pub(super) async fn consult_prompt(hooks: &HookRun, prompt: &mut Prompt) -> Result<Option<Message>> {
+    match hooks.pre_prompt(prompt).await? {
+        Verdict::Continue => Ok(None),
+        Verdict::Answer(message) => Ok(Some(message)),
+        Verdict::Reject(message) => Err(rejected(message)),
+        Verdict::Abort(status, message) => Err(aborted(status, message)),
+    }
 }
 
 /// Puts the agent's instructions first. A system message of the client's follows in the same message: many chat templates take only one.

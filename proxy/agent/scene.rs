@@ -1,7 +1,6 @@
 //! What one run works for and with: the agent, the caller, the book; and the runs within it.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -68,11 +67,15 @@ impl Scene {
 
     /// Calls a tool with valid arguments, within the agent's `tool_timeout`. A failure is a result.
     pub async fn call(&self, tool: &Tool, arguments: Object) -> ToolResult {
-        let limit = self.agent.policies.tool_timeout;
-        let called = tokio::time::timeout(limit, self.call_unbounded(tool, arguments)).await;
-        let result = called.unwrap_or_else(|_| ToolResult::error(format!("timed out after {} s", limit.as_secs_f64())));
+        let result = self.wait_for(self.call_unbounded(tool, arguments)).await.unwrap_or_else(ToolResult::error);
         METRICS.tool_call(tool.provider, !result.is_error);
         result
+    }
+
+    /// Waits no longer than the agent's `tool_timeout`. `Err` says so to a model or a script's author.
+    pub async fn wait_for<T>(&self, called: impl Future<Output = T>) -> Result<T, String> {
+        let limit = self.agent.policies.tool_timeout;
+        tokio::time::timeout(limit, called).await.map_err(|_| format!("timed out after {} s", limit.as_secs_f64()))
     }
 
     async fn call_unbounded(&self, tool: &Tool, arguments: Object) -> ToolResult {
@@ -153,8 +156,27 @@ impl Scene {
         Ok(reply)
     }
 
-    /// How long scripts may wait for one thing, unless they say otherwise.
-    pub fn patience(&self) -> Duration {
-        self.agent.policies.tool_timeout
+    /// The limit that leaves no room for another turn with tools.
+    pub fn limit_reached(&self) -> Option<&'static str> {
+        let (policies, totals) = (&self.agent.policies, self.ledger.totals());
+        if totals.tool_hops >= policies.max_tool_hops {
+            Some("max_tool_hops")
+        } else if totals.tool_calls >= policies.max_tool_calls {
+            Some("max_tool_calls")
+        } else if policies.max_total_tokens.is_some_and(|max| totals.usage.total_tokens >= max) {
+            Some("max_total_tokens")
+        } else {
+            None
+        }
+    }
+
+    /// Takes one of the tool calls that the run has left; `false` when there is none.
+    pub fn take_tool_call(&self) -> bool {
+        let mut left = false;
+        self.ledger.record(|totals| {
+            left = totals.tool_calls < self.agent.policies.max_tool_calls;
+            totals.tool_calls += u32::from(left);
+        });
+        left
     }
 }

@@ -12,6 +12,7 @@ use crate::config::document::Ordered;
 use crate::error::Result;
 use crate::hooks::Reach;
 use crate::model::{self, ModelStream};
+use crate::python::Python;
 use crate::store::Store;
 use crate::tools::Tool;
 use crate::tools::egress::Egress;
@@ -49,6 +50,8 @@ pub struct Surroundings {
     pub models: Arc<dyn Models>,
     /// The MCP servers by name.
     pub mcp_servers: Ordered<Arc<McpServer>>,
+    /// The Python workers.
+    pub python: Arc<Python>,
     /// The way out for scripts' own requests.
     pub egress: Egress,
     /// What scripts keep; it outlives reloads.
@@ -77,6 +80,7 @@ impl Surroundings {
             agents: self.agents.clone(),
             models: self.models.clone(),
             mcp_servers: self.mcp_servers.clone(),
+            python: self.python.clone(),
             egress: self.egress.clone(),
             store,
             stand_in: self.stand_in.clone(),

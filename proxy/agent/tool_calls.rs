@@ -3,16 +3,26 @@
 use futures_util::future::try_join_all;
 use serde_json::Value;
 
-use super::run::{Run, aborted};
+use super::run::aborted;
+use super::scene::Scene;
 use crate::chat::{Message, Object, ToolCall, ToolResult};
 use crate::error::Result;
-use crate::hooks::{CallView, Point, ResultView, Verdict};
+use crate::hooks::{CallView, Fits, HookRun, Point, ResultView, Verdict};
 use crate::metrics::METRICS;
-use crate::tools::Tool;
 
-impl Run {
+/// What the model reads when the run has no tool call left.
+pub(super) const NO_MORE_CALLS: &str = "not executed: the limit of tool calls is reached";
+
+/// The tool calls of one run, with the hooks around them.
+#[derive(Clone, Copy)]
+pub(super) struct ToolCalls<'a> {
+    pub(super) scene: &'a Scene,
+    pub(super) hooks: &'a HookRun,
+}
+
+impl ToolCalls<'_> {
     /// One `tool` message for each call, in the order asked. A tool's failure is a result; only a hook's is an error of the run.
-    pub(super) async fn execute(&self, calls: &[ToolCall]) -> Result<Vec<Message>> {
+    pub(super) async fn execute(self, calls: &[ToolCall]) -> Result<Vec<Message>> {
         let policies = &self.scene.agent.policies;
         let left = policies.max_tool_calls.saturating_sub(self.scene.ledger.totals().tool_calls) as usize;
         let (now, never) = calls.split_at(left.min(calls.len()));
@@ -29,12 +39,12 @@ impl Run {
         };
         let mut messages = Vec::with_capacity(calls.len());
         messages.extend(now.iter().zip(results).map(|(call, result)| Message::tool(&call.id, result.content)));
-        let limit = "not executed: the limit of tool calls is reached";
-        messages.extend(never.iter().map(|call| Message::tool(&call.id, limit)));
+        messages.extend(never.iter().map(|call| Message::tool(&call.id, NO_MORE_CALLS)));
         Ok(messages)
     }
 
-    async fn execute_one(&self, call: &ToolCall) -> Result<ToolResult> {
+    /// Executes one call, hooks included.
+    pub(super) async fn execute_one(self, call: &ToolCall) -> Result<ToolResult> {
         let Some(tool) = self.scene.offer.find(&call.name) else {
             METRICS.tool_call("unknown", false);
             return Ok(ToolResult::error(format!("unknown tool `{}`; there are: {}", call.name, self.scene.offer.names())));
@@ -43,7 +53,7 @@ impl Run {
             Ok(arguments) => arguments,
             Err(why) => return Ok(ToolResult::error(format!("invalid arguments: {why}"))),
         };
-        let arguments = match self.consult(tool, arguments).await? {
+        let arguments = match self.consult(&tool.name, arguments, &|arguments| tool.validate(arguments)).await? {
             Consulted::Call(arguments) => arguments,
             Consulted::Result(result) => {
                 METRICS.tool_call(tool.provider, !result.is_error);
@@ -54,16 +64,16 @@ impl Run {
             return Ok(self.bounded(self.scene.call(tool, arguments).await));
         }
         let result = self.bounded(self.scene.call(tool, arguments.clone()).await);
-        Ok(self.bounded(self.review(tool, arguments, result).await?))
+        Ok(self.bounded(self.review(&tool.name, arguments, result).await?))
     }
 
-    /// Asks the `on_tool_call` hooks.
-    async fn consult(&self, tool: &Tool, arguments: Object) -> Result<Consulted> {
+    /// Asks the `on_tool_call` hooks. `fits` says what is wrong with arguments that one of them changed.
+    pub(super) async fn consult(self, name: &str, arguments: Object, fits: &Fits<'_>) -> Result<Consulted> {
         if !self.scene.agent.hooks.has(Point::OnToolCall) {
             return Ok(Consulted::Call(arguments));
         }
-        let mut view = CallView { name: tool.name.clone(), arguments };
-        match self.hooks.on_tool_call(&mut view, &|arguments| tool.validate(arguments)).await? {
+        let mut view = CallView { name: name.to_owned(), arguments };
+        match self.hooks.on_tool_call(&mut view, fits).await? {
             Verdict::Continue => Ok(Consulted::Call(view.arguments)),
             Verdict::Answer(Value::String(text)) => Ok(Consulted::Result(ToolResult::ok(text))),
             Verdict::Answer(value) => Ok(Consulted::Result(ToolResult::ok(value.to_string()))),
@@ -73,8 +83,8 @@ impl Run {
     }
 
     /// Lets `on_tool_result` see what a tool returned, and change it.
-    async fn review(&self, tool: &Tool, arguments: Object, result: ToolResult) -> Result<ToolResult> {
-        let mut view = ResultView { name: tool.name.clone(), arguments, content: result.content, is_error: result.is_error };
+    pub(super) async fn review(self, name: &str, arguments: Object, result: ToolResult) -> Result<ToolResult> {
+        let mut view = ResultView { name: name.to_owned(), arguments, content: result.content, is_error: result.is_error };
         match self.hooks.on_tool_result(&mut view).await? {
             Verdict::Continue => Ok(ToolResult { content: view.content, is_error: view.is_error }),
             Verdict::Answer(never) => match never {},
@@ -84,7 +94,7 @@ impl Run {
     }
 
     /// The result cut to the agent's `max_tool_result_bytes`; the model reads that it was.
-    fn bounded(&self, mut result: ToolResult) -> ToolResult {
+    pub(super) fn bounded(self, mut result: ToolResult) -> ToolResult {
         let max = self.scene.agent.policies.max_tool_result_bytes;
         if result.content.len() > max {
             let total = result.content.len();
@@ -95,7 +105,10 @@ impl Run {
     }
 }
 
-enum Consulted {
+/// What the hooks before a call decided.
+pub(super) enum Consulted {
+    /// The tool is called, with these arguments.
     Call(Object),
+    /// It is not; this is the result.
     Result(ToolResult),
 }

@@ -118,6 +118,11 @@ impl Decoder {
     }
 }
 
+/// An id for a completion.
+pub fn mint_completion_id() -> String {
+    format!("chatcmpl-{}", uuid::Uuid::now_v7().simple())
+}
+
 /// An id for a call to which the upstream gave none.
 pub fn mint_call_id() -> String {
     format!("call_{}", uuid::Uuid::new_v4().simple())
@@ -150,6 +155,16 @@ pub struct Envelope {
 }
 
 impl Envelope {
+    /// One of now, without usage in its stream.
+    pub fn new(id: String, model: &str) -> Envelope {
+        Envelope {
+            id,
+            created: std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
+            model: model.to_owned(),
+            include_usage: false,
+        }
+    }
+
     /// The chunk that opens a choice.
     pub fn opening(&self, choice: u32) -> Value {
         self.chunk(choice, json!({ "role": "assistant", "content": "" }), None, None)

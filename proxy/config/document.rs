@@ -1,6 +1,7 @@
 //! The gateway's document, `config/gateway.yaml`. The doc comments of the sections are the reference.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ pub use super::secret::Secret;
 pub use super::server::*;
 pub use super::state::*;
 pub use super::upstream::*;
+use super::{duration, size};
 
 /// A map that keeps the order of the file: upstreams are tried in it.
 pub type Ordered<T> = indexmap::IndexMap<String, T>;
@@ -91,13 +93,39 @@ pub struct Egress {
 }
 
 /// Python workers.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Python {
-    /// The virtual environment. Default: `.venv`.
+    /// The virtual environment. Default: `.venv`, where there is one.
     pub venv: Option<String>,
     /// How many workers. Default: one per two cores, at least one.
     pub workers: Option<usize>,
+    /// Variables of the gateway's environment that workers see; without, only `PATH`, `HOME` and their like.
+    pub env: Vec<String>,
+    /// How much memory each worker may take: `512MiB`, `2GiB`, or a number of bytes.
+    #[serde(with = "size")]
+    #[schemars(schema_with = "size::schema")]
+    pub memory_limit: u64,
+    /// How long one call of a function may take, whatever its agent's `tool_timeout` says.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub call_timeout: Duration,
     /// What a worker may touch. Default: whatever the gateway may.
     pub sandbox: Option<Sandbox>,
+    /// Whether the Agents SDK sends traces to its vendor.
+    pub tracing: bool,
+}
+
+impl Default for Python {
+    fn default() -> Self {
+        Python {
+            venv: None,
+            workers: None,
+            env: Vec::new(),
+            memory_limit: 1 << 30,
+            call_timeout: Duration::from_secs(600),
+            sandbox: None,
+            tracing: false,
+        }
+    }
 }

@@ -1,12 +1,11 @@
 //! Keys that are accepted and do nothing yet. A key that is written gets a warning; a row goes when its key works.
 
-use super::agent::{AgentKind, ToolProvider};
 use super::document::McpScope;
 use super::fault::Fault;
 use super::load::Loaded;
 
 /// Keys of the gateway's document. `*` is any name, `[*]` any item.
-const DOCUMENT: [&str; 19] = [
+const DOCUMENT: [&str; 18] = [
     "auth.anonymous.client_tools",
     "auth.anonymous.limits",
     "auth.anonymous.progress",
@@ -16,7 +15,6 @@ const DOCUMENT: [&str; 19] = [
     "limits",
     "models.*.fallback",
     "prices",
-    "python",
     "redis",
     "runs",
     "scripts",
@@ -54,14 +52,6 @@ pub(super) fn check(loaded: &Loaded, warnings: &mut Vec<Fault>) {
         let origin = &agent.origin;
         let written = origin.written().filter(|key| AGENT.contains(key));
         warnings.extend(written.map(|key| origin.fault(key, MESSAGE)));
-        if agent.doc.kind == AgentKind::Sdk {
-            warnings.push(origin.fault("kind", "this build cannot run Python agents yet: the agent is degraded"));
-        }
-        let python = |(i, tool): (usize, &super::ToolDoc)| (tool.provider == ToolProvider::Python).then_some(i);
-        for i in agent.doc.tools.iter().enumerate().filter_map(python) {
-            let message = "this build cannot run Python tools yet: the agent does without it";
-            warnings.push(origin.fault(&format!("tools[{i}].provider"), message));
-        }
     }
 }
 

@@ -148,7 +148,7 @@ agents:
 "#,
         &[],
     );
-    assert_eq!(warnings, ["agents[1].kind: this build cannot run Python agents yet: the agent is degraded"]);
+    assert_eq!(warnings, [""; 0]);
     assert_eq!(loaded.agents[0].doc.policies.max_tool_hops, 2);
     assert_eq!(loaded.agents[0].doc.policies.max_tool_calls, 32, "the others keep their defaults");
     assert_eq!(loaded.document.upstreams["lmstudio"].api_key.as_ref().map(|key| key.expose()), Some("not-needed"));

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use nix::libc;
 use seccompiler::SeccompCmpOp::{Eq, MaskedEq, Ne};
-use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, sock_filter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch, sock_filter,
+};
 
 use super::files;
 
@@ -42,6 +44,17 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_swapon,
     libc::SYS_swapoff,
     libc::SYS_quotactl,
+    OPEN_TREE_ATTR,
+    // A namespace makes its maker the master of some of the kernel.
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    // What programs share by number or by a name that is no file's.
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_msgget,
+    libc::SYS_semget,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
     // The machine.
     libc::SYS_kexec_load,
     libc::SYS_kexec_file_load,
@@ -65,28 +78,74 @@ const REFUSED: &[libc::c_long] = &[
 /// `TIOCSTI` and `TIOCLINUX`, whose type is another one with each C library.
 const TYPING: [u64; 2] = [0x5412, 0x541c];
 
+/// What changes a file's mode, owner, times and attributes. Landlock does not hold it.
+const ATTRIBUTES: &[libc::c_long] = &[
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    FCHMODAT2,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_utimensat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    SETXATTRAT,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+    REMOVEXATTRAT,
+    FILE_SETATTR,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lchown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utime,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utimes,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_futimesat,
+];
+
+/// Calls younger than libc's names for them. Their numbers are the same on every machine.
+const FCHMODAT2: libc::c_long = 452;
+const SETXATTRAT: libc::c_long = 463;
+const REMOVEXATTRAT: libc::c_long = 466;
+const OPEN_TREE_ATTR: libc::c_long = 467;
+const FILE_SETATTR: libc::c_long = 469;
+
 /// Calls that may be made or not, by their number: an empty list of rules is any such call.
 type Refused = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Filters, ready to be installed.
 pub(super) struct Filters(Vec<BpfProgram>);
 
-/// Why the kernel has no seccomp.
+/// Why the kernel has no seccomp, or there is no filter for this machine.
 pub(super) fn supported() -> Result<(), String> {
+    let target: Result<TargetArch, _> = std::env::consts::ARCH.try_into();
+    target
+        .map_err(|_| format!("a sandbox cannot be had on {}: its filter of system calls is for x86-64 and ARM", std::env::consts::ARCH))?;
     rustix::thread::secure_computing_mode()
         .map(drop)
         .map_err(|e| format!("this kernel cannot hold the network of a sandbox: it has no seccomp ({e})"))
 }
 
-/// What is refused with and without the network.
-pub(super) fn filters(network: bool) -> Result<Filters, String> {
+/// What is refused with and without the network, and where nothing may be written.
+pub(super) fn filters(network: bool, read_only: bool) -> Result<Filters, String> {
     let sockets = if network { other_programs_sockets() } else { all_sockets() };
     let compile = |refused: Result<Refused, seccompiler::BackendError>, error: i32| {
         let action = SeccompAction::Errno(error.unsigned_abs());
         let target = std::env::consts::ARCH.try_into()?;
         BpfProgram::try_from(SeccompFilter::new(refused?, SeccompAction::Allow, action, target)?)
     };
-    let programs = [compile(refused(), libc::EPERM), compile(sockets, libc::EACCES)];
+    let programs = [
+        compile(refused(read_only), libc::EPERM),
+        compile(sockets, libc::EACCES),
+        // Its flags are out of a filter's reach. A libc that does not find it uses `clone`.
+        compile(Ok(BTreeMap::from([(libc::SYS_clone3, Vec::new())])), libc::ENOSYS),
+    ];
     let programs: Result<Vec<_>, _> = programs.into_iter().map(|program| program.map(without_x32)).collect();
     programs.map(Filters).map_err(|e| format!("the sandbox's filter of system calls cannot be made: {e}"))
 }
@@ -100,8 +159,12 @@ impl Filters {
     }
 }
 
-fn refused() -> Result<Refused, seccompiler::BackendError> {
-    let mut refused: Refused = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
+fn refused(read_only: bool) -> Result<Refused, seccompiler::BackendError> {
+    let attributes = if read_only { ATTRIBUTES } else { &[] };
+    let mut refused: Refused = REFUSED.iter().chain(attributes).map(|call| (*call, Vec::new())).collect();
+    // A process in a namespace of users, as `unshare` would make it.
+    let new_users = u64::from(libc::CLONE_NEWUSER.unsigned_abs());
+    refused.insert(libc::SYS_clone, vec![when(&[(0, MaskedEq(new_users), new_users)])?]);
     // The limits of another process: with them it could be ended.
     refused.insert(libc::SYS_prlimit64, vec![when(&[(0, Ne, 0)])?]);
     // Typing into a terminal.

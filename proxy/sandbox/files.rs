@@ -35,6 +35,9 @@ const ALWAYS_READ: &[&str] = &[
     "/etc/pki/ca-trust",
     "/etc/crypto-policies",
     "/etc/resolv.conf",
+    // Where that leads to is replaced whenever the network changes: a rule for the one file would be lost.
+    "/run/systemd/resolve",
+    "/run/resolvconf",
     "/etc/hosts",
     "/etc/host.conf",
     "/etc/nsswitch.conf",
@@ -104,7 +107,8 @@ pub(super) fn restrict<P: AsRef<Path>>(read: &[P], write: &[P]) -> Result<(), St
     for path in read {
         ruleset = beneath(ruleset, path.as_ref(), open(path.as_ref(), "read")?, reading)?;
     }
-    let writing = AccessFs::from_all(WANTED);
+    // A device made by a user who may is the device: for root, the whole disk.
+    let writing = AccessFs::from_all(WANTED) & !(AccessFs::MakeChar | AccessFs::MakeBlock);
     for path in write {
         ruleset = beneath(ruleset, path.as_ref(), open(path.as_ref(), "write")?, writing)?;
     }

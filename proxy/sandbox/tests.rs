@@ -106,6 +106,36 @@ fn files_are_written_inside_and_nowhere_else() {
 }
 
 #[test]
+fn devices_are_made_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = folder.path().to_owned();
+    under(Rules { write: vec![inside.clone()], ..Rules::default() }, move || {
+        let make = |kind| rustix::fs::mknodat(rustix::fs::CWD, inside.join("new"), kind, rustix::fs::Mode::RWXU, 0);
+        // Number 0 is no device, and anybody may make it.
+        assert_eq!(make(rustix::fs::FileType::CharacterDevice), Err(rustix::io::Errno::ACCESS));
+        assert_eq!(make(rustix::fs::FileType::BlockDevice), Err(rustix::io::Errno::ACCESS));
+        make(rustix::fs::FileType::Fifo).unwrap();
+    });
+}
+
+#[test]
+fn modes_and_times_are_held_where_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "text").unwrap();
+    let read = vec![folder.path().to_owned()];
+    let change = |file: &Path| {
+        let mode = fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o600));
+        let times = fs::File::open(file).unwrap().set_modified(std::time::SystemTime::now());
+        let owner = std::os::unix::fs::chown(file, None, None);
+        [mode, times, owner]
+    };
+    let path = file.clone();
+    under(Rules { read: read.clone(), ..Rules::default() }, move || change(&path).into_iter().for_each(refused));
+    under(Rules { write: read, ..Rules::default() }, move || change(&file).into_iter().for_each(Result::unwrap));
+}
+
+#[test]
 fn one_file_can_be_listed() {
     let folder = tempfile::tempdir().unwrap();
     let (one, other) = (folder.path().join("one"), folder.path().join("other"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::{Snapshot, Watched};
+use super::{Snapshot, Watched, code};
 use crate::access::Access;
 use crate::agent::surroundings::Surroundings;
 use crate::agent::{Agent, Definition, Directory};
@@ -15,6 +15,7 @@ use crate::chat::Object;
 use crate::config::document::{Alias, McpTransport, Ordered};
 use crate::config::{AgentEntry, AgentKind, ClientTools, Fault, HookEntry, Loaded, Origin, Policies, validate};
 use crate::hooks::Hooks;
+use crate::python::Python;
 use crate::route::Routes;
 use crate::tools::Tools;
 use crate::tools::build::Around;
@@ -58,9 +59,11 @@ pub(super) fn build(loaded: &Loaded, old: Option<&Snapshot>, control: &Handle) -
             return Err(faults);
         }
     };
+    let python = Python::new(code::plan(loaded), old.map(|old| &old.python), control);
+    let around = Around { servers: &mcp_servers, python: &python, egress: &egress, agent: &|name| describe(loaded, name) };
     let mut agents = Directory::new();
     for entry in &loaded.agents {
-        match agent(entry, loaded, &upstreams, &mcp_servers, &egress) {
+        match agent(entry, loaded, &upstreams, &around) {
             Ok(agent) => {
                 agents.insert(entry.name.clone(), Arc::new(agent));
             }
@@ -86,12 +89,13 @@ pub(super) fn build(loaded: &Loaded, old: Option<&Snapshot>, control: &Handle) -
         agents: agents.clone(),
         models: routes.clone(),
         mcp_servers: mcp_servers.clone(),
+        python: python.clone(),
         egress,
         store,
         stand_in: None,
     });
     let watched = watched(loaded);
-    Ok(Snapshot { document, access, routes, agents, around, upstreams, mcp_servers, warnings, watched })
+    Ok(Snapshot { document, access, routes, agents, around, upstreams, mcp_servers, python, warnings, watched })
 }
 
 /// The upstreams, the default one first; those that did not change are the old ones.
@@ -128,19 +132,10 @@ fn mcp_servers(loaded: &Loaded, old: Option<&Snapshot>) -> Ordered<Arc<McpServer
     servers.collect()
 }
 
-fn agent(
-    entry: &AgentEntry,
-    loaded: &Loaded,
-    upstreams: &[Arc<Upstream>],
-    servers: &Ordered<Arc<McpServer>>,
-    egress: &Egress,
-) -> Result<Agent, Vec<Fault>> {
+fn agent(entry: &AgentEntry, loaded: &Loaded, upstreams: &[Arc<Upstream>], around: &Around<'_>) -> Result<Agent, Vec<Fault>> {
     let doc = &entry.doc;
     let mut faults = Vec::new();
-    let descriptions: HashMap<&str, &Option<String>> =
-        loaded.agents.iter().map(|other| (other.name.as_str(), &other.doc.description)).collect();
-    let describe = |name: &str| descriptions.get(name).map(|description| (*description).clone().unwrap_or_default());
-    let tools = Tools::build(&doc.tools, &Around { servers, egress, agent: &describe });
+    let tools = Tools::build(&doc.tools, around);
     let tools = tools.map_err(|wrong| faults.extend(wrong.into_iter().map(|(key, message)| entry.origin.fault(&key, message))));
     let hooks = hooks(&doc.hooks, loaded, &entry.origin, "hooks").map_err(|wrong| faults.extend(wrong));
     let upstream = upstream(doc.upstream.as_deref(), upstreams);
@@ -154,6 +149,7 @@ fn agent(
                 AgentKind::Declarative => Definition::Declarative,
                 AgentKind::Sdk => Definition::Sdk,
             },
+            python: (doc.kind == AgentKind::Sdk).then(|| around.python.clone()),
             description: doc.description.clone(),
             upstream: upstream.clone(),
             model: doc.model.clone().unwrap_or_default(),
@@ -170,6 +166,12 @@ fn agent(
     }
 }
 
+/// The description of the agent with this name, perhaps empty.
+fn describe(loaded: &Loaded, name: &str) -> Option<String> {
+    let found = loaded.agents.iter().find(|agent| agent.name == name)?;
+    Some(found.doc.description.clone().unwrap_or_default())
+}
+
 /// An alias with hooks: an agent of one model call, without tools of its own, that takes as long as its model does.
 fn run_of_alias(name: &str, alias: &Alias, loaded: &Loaded, upstreams: &[Arc<Upstream>]) -> Result<Agent, Vec<Fault>> {
     let origin = &loaded.origin;
@@ -179,6 +181,7 @@ fn run_of_alias(name: &str, alias: &Alias, loaded: &Loaded, upstreams: &[Arc<Ups
     Ok(Agent {
         name: name.to_owned(),
         definition: Definition::Alias,
+        python: None,
         description: None,
         upstream: upstream.clone(),
         model: alias.model.clone(),
@@ -222,5 +225,12 @@ fn watched(loaded: &Loaded) -> Watched {
     let mut folders: Vec<PathBuf> = files.filter_map(|file| file.parent().map(Path::to_owned)).collect();
     folders.sort();
     folders.dedup();
-    Watched { folders, trees: loaded.agents_dir.iter().cloned().collect() }
+    let mut trees: Vec<PathBuf> = loaded.agents_dir.iter().cloned().collect();
+    for place in code::packages(loaded) {
+        match place.is_dir() {
+            true => trees.push(place),
+            false => folders.extend(place.parent().map(Path::to_owned)),
+        }
+    }
+    Watched { folders, trees }
 }

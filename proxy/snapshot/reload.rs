@@ -68,6 +68,8 @@ impl Snapshots {
         snapshot.start(&self.control);
         snapshot.wait_started(AT_START).await;
         self.started.store(true, Ordering::Release);
+        // The watcher looks again: it is known now which files hold code.
+        self.changed.send_replace(());
     }
 
     /// Whether every upstream and MCP server of the first snapshot has been tried once.

@@ -28,7 +28,7 @@ pub async fn follow_files(snapshots: Arc<Snapshots>) {
     let mut _armed = None;
     loop {
         // Armed anew after each reload: a folder may have been replaced by another of its name. The old watcher stays until the new one stands.
-        let watched = snapshots.current().watched.clone();
+        let watched = snapshots.current().watched();
         let (watcher, complete) = watch(&watched, touched.clone());
         _armed = watcher;
         match (complete, blind) {
@@ -101,8 +101,8 @@ fn matters(path: &Path) -> bool {
         return true;
     }
     let extension = path.extension().and_then(|extension| extension.to_str());
-    let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-    !hidden && extension.is_none_or(|extension| matches!(extension, "yaml" | "yml" | "json" | "lua"))
+    let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.') || name == "__pycache__");
+    !hidden && extension.is_none_or(|extension| matches!(extension, "yaml" | "yml" | "json" | "lua" | "py"))
 }
 
 /// Asks every upstream for its models at its `health.interval`, for ever. Called on the control runtime.
@@ -121,10 +121,10 @@ mod tests {
 
     #[test]
     fn documents_and_scripts_matter() {
-        for name in ["gateway.yaml", "a.yml", "a.json", "h.lua", "team", "..data"] {
+        for name in ["gateway.yaml", "a.yml", "a.json", "h.lua", "a.py", "team", "..data"] {
             assert!(matters(Path::new(name)), "{name}");
         }
-        for name in [".gateway.yaml.swp", "a.py", "notes.md", ".git"] {
+        for name in [".gateway.yaml.swp", "a.pyc", "__pycache__", "notes.md", ".git"] {
             assert!(!matters(Path::new(name)), "{name}");
         }
     }

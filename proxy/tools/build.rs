@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::config::ToolDoc;
 use crate::config::agent::ToolProvider;
 use crate::config::document::Ordered;
+use crate::python::Python;
 
 use super::egress::Egress;
 use super::http::HttpTool;
@@ -24,6 +25,8 @@ pub type Fault = (String, String);
 pub struct Around<'a> {
     /// The MCP servers by name.
     pub servers: &'a Ordered<Arc<McpServer>>,
+    /// The workers for Python functions.
+    pub python: &'a Arc<Python>,
     /// The door for HTTP tools.
     pub egress: &'a Egress,
     /// The description of the agent with this name (perhaps empty); `None` when there is no such agent.
@@ -108,7 +111,7 @@ fn source(doc: &ToolDoc, around: &Around<'_>) -> Result<Source, Vec<Fault>> {
         ToolProvider::Mcp => mcp(doc, around),
         ToolProvider::Http => http(doc, around),
         ToolProvider::Agent => agent(doc, around),
-        ToolProvider::Python => python(doc),
+        ToolProvider::Python => python(doc, around),
     }
 }
 
@@ -208,10 +211,11 @@ fn agent(doc: &ToolDoc, around: &Around<'_>) -> Result<Source, Vec<Fault>> {
     Ok(Source::Fixed(Arc::new(Tool::new(name, &words, &parameters, Arc::new(schema), Kind::Agent(target.to_owned())))))
 }
 
-fn python(doc: &ToolDoc) -> Result<Source, Vec<Fault>> {
+fn python(doc: &ToolDoc, around: &Around<'_>) -> Result<Source, Vec<Fault>> {
     let name = need_name(doc)?;
-    if doc.function.is_none() {
-        return Err(one_fault("function", "which function is the tool? (`module:function`)"));
-    }
-    Ok(Source::Missing(format!("the tool `{name}` is a Python function, which this build cannot run")))
+    let function = doc.function.as_deref().ok_or_else(|| one_fault("function", "which function is the tool? (`module:function`)"))?;
+    let schema = doc.parameters.as_ref().map(|parameters| Ok((parameters.clone(), Arc::new(Schema::compile(parameters)?)))).transpose();
+    let parameters = schema.map_err(|e: String| one_fault("parameters", format!("not a usable JSON Schema: {e}")))?;
+    let (name, function, description) = (name.to_owned(), function.to_owned(), doc.description.clone());
+    Ok(Source::Python { python: around.python.clone(), function, name, description, parameters })
 }

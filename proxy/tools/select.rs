@@ -4,9 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use globset::GlobSet;
+use serde_json::Value;
 
 use super::mcp::{Catalog, Listed, McpServer};
+use super::schema::Schema;
 use super::{Kind, Tool};
+use crate::python::Python;
+use crate::python::modules::Modules;
 
 /// The longest name that model servers take.
 const MAX_NAME: usize = 64;
@@ -19,8 +23,30 @@ pub(super) enum Source {
     One { server: Arc<McpServer>, method: String, name: String, description: Option<String> },
     /// Many tools of an MCP server.
     Many { server: Arc<McpServer>, pick: Pick },
-    /// A tool that this build cannot have; why.
-    Missing(String),
+    /// A Python function, with what the operator says in the place of its docstring and type hints.
+    Python { python: Arc<Python>, function: String, name: String, description: Option<String>, parameters: Option<(Value, Arc<Schema>)> },
+}
+
+/// What stands behind a source at a moment.
+pub(super) enum Listing {
+    /// Nothing that changes, or nothing that is up.
+    None,
+    /// An MCP server's list.
+    Server(Arc<Catalog>),
+    /// What Python workers imported.
+    Code(Arc<Modules>),
+}
+
+impl Listing {
+    /// Whether nothing has changed.
+    pub(super) fn is(&self, other: &Listing) -> bool {
+        match (self, other) {
+            (Listing::None, Listing::None) => true,
+            (Listing::Server(a), Listing::Server(b)) => Arc::ptr_eq(a, b),
+            (Listing::Code(a), Listing::Code(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
 }
 
 /// Which of a server's tools.
@@ -40,11 +66,12 @@ impl Pick {
 }
 
 impl Source {
-    /// The list of the server behind it, when there is one and it is up.
-    pub(super) fn catalog(&self) -> Option<Arc<Catalog>> {
+    /// What stands behind it, when that is up.
+    pub(super) fn listing(&self) -> Listing {
         match self {
-            Source::One { server, .. } | Source::Many { server, .. } => server.catalog().ok(),
-            Source::Fixed(_) | Source::Missing(_) => None,
+            Source::One { server, .. } | Source::Many { server, .. } => server.catalog().map_or(Listing::None, Listing::Server),
+            Source::Python { python, .. } => python.modules().map_or(Listing::None, Listing::Code),
+            Source::Fixed(_) => Listing::None,
         }
     }
 
@@ -57,7 +84,9 @@ impl Source {
     pub(super) fn degraded(&self) -> Option<String> {
         match self {
             Source::Fixed(_) => None,
-            Source::Missing(why) => Some(why.clone()),
+            Source::Python { python, function, name, .. } => {
+                python.fault_of_function(function).map(|why| format!("the tool `{name}` (`{function}`): {why}"))
+            }
             Source::One { server, method, .. } => match server.catalog() {
                 Err(why) => Some(why),
                 Ok(catalog) if catalog.find(method).is_none() => Some(absent(server, method, &catalog)),
@@ -78,17 +107,17 @@ fn absent(server: &McpServer, wanted: &str, catalog: &Catalog) -> String {
     format!("MCP server `{}` has no tool `{wanted}`; it has: {}", server.name(), catalog.names())
 }
 
-/// The tools of all sources whose servers are up. `catalogs` are the sources' lists, in their order. A name that
+/// The tools of all sources that are up. `listings` stand behind the sources, in their order. A name that
 /// stands twice goes to the operator's choice first, then to the earlier source.
-pub(super) fn tools(sources: &[Source], catalogs: &[Option<Arc<Catalog>>]) -> Vec<Arc<Tool>> {
+pub(super) fn tools(sources: &[Source], listings: &[Listing]) -> Vec<Arc<Tool>> {
     let mut taken: HashSet<String> = HashSet::new();
     let mut found: Vec<(usize, Arc<Tool>)> = Vec::new();
     for named in [true, false] {
-        for (i, (source, catalog)) in sources.iter().zip(catalogs).enumerate() {
+        for (i, (source, listing)) in sources.iter().zip(listings).enumerate() {
             if source.named() != named {
                 continue;
             }
-            for tool in expand(source, catalog.as_deref()) {
+            for tool in expand(source, listing) {
                 if taken.insert(tool.name.clone()) {
                     found.push((i, tool));
                 } else {
@@ -101,16 +130,27 @@ pub(super) fn tools(sources: &[Source], catalogs: &[Option<Arc<Catalog>>]) -> Ve
     found.into_iter().map(|(_, tool)| tool).collect()
 }
 
-fn expand(source: &Source, catalog: Option<&Catalog>) -> Vec<Arc<Tool>> {
-    match (source, catalog) {
+fn expand(source: &Source, listing: &Listing) -> Vec<Arc<Tool>> {
+    match (source, listing) {
         (Source::Fixed(tool), _) => vec![tool.clone()],
-        (Source::One { server, method, name, description }, Some(catalog)) => {
+        (Source::One { server, method, name, description }, Listing::Server(catalog)) => {
             let listed = catalog.find(method);
             listed.map(|listed| Arc::new(offered(server, listed, name, description.as_deref()))).into_iter().collect()
         }
-        (Source::Many { server, pick }, Some(catalog)) => {
+        (Source::Many { server, pick }, Listing::Server(catalog)) => {
             let listed = catalog.tools().iter().filter(|listed| pick.takes(listed));
             listed.map(|listed| Arc::new(offered(server, listed, &fit(&pick.prefix, &listed.name), None))).collect()
+        }
+        (Source::Python { python, function, name, description, parameters }, Listing::Code(modules)) => {
+            let Ok(signature) = modules.signature(function) else { return Vec::new() };
+            let words = description.as_deref().or(signature.description.as_deref()).unwrap_or_default();
+            let (parameters, schema) = match parameters {
+                Some((parameters, schema)) => (parameters, schema.clone()),
+                // The SDK makes valid schemas; with one that is not, Python checks the arguments alone.
+                None => (&signature.parameters, Arc::new(Schema::compile(&signature.parameters).unwrap_or_else(|_| Schema::any()))),
+            };
+            let kind = Kind::Python { python: python.clone(), function: function.clone() };
+            vec![Arc::new(Tool::new(name, words, parameters, schema, kind))]
         }
         _ => Vec::new(),
     }

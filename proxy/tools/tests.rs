@@ -16,7 +16,8 @@ fn build(servers: &[&Arc<McpServer>], value: Value) -> Result<Tools, Vec<(String
     let servers: Ordered<_> = servers.iter().map(|&server| (server.name().to_owned(), server.clone())).collect();
     let egress = Egress::new(&Default::default()).unwrap();
     let agent = |name: &str| (name == "team/writer").then(|| "Writes.".to_owned());
-    Tools::build(&docs(value), &Around { servers: &servers, egress: &egress, agent: &agent })
+    let python = Python::idle();
+    Tools::build(&docs(value), &Around { servers: &servers, python: &python, egress: &egress, agent: &agent })
 }
 
 fn names(tools: &Tools) -> Vec<String> {
@@ -112,7 +113,7 @@ fn what_is_missing_is_said() {
         [
             "MCP server `files` has no tool `current`; it has: read_a, read_b, write, x.y",
             "MCP server `files` has no tool `delete_*`; it has: read_a, read_b, write, x.y",
-            "the tool `calc` is a Python function, which this build cannot run",
+            "the tool `calc` (`agents.tools.calc:evaluate`): its Python worker is being started",
         ]
     );
     assert!(names(&tools).is_empty());

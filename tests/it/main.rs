@@ -24,6 +24,8 @@ mod keys;
 mod lua_tests;
 mod mcp_real;
 mod models;
+#[cfg(feature = "python")]
+mod python;
 mod readme;
 mod refusals;
 mod reload;

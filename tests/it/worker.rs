@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -83,13 +84,13 @@ def end(pid: int) -> str:
     return "ended"
 
 
-def call(numbers: list[int]) -> list[str]:
-    """Make system calls, without arguments."""
+def call(numbers: list[int], first: int = 0) -> list[str]:
+    """Make system calls, with one argument at most."""
     libc = ctypes.CDLL(None, use_errno=True)
     results = []
     for number in numbers:
         ctypes.set_errno(0)
-        libc.syscall(ctypes.c_long(number), *[ctypes.c_long(0)] * 6)
+        libc.syscall(ctypes.c_long(number), ctypes.c_long(first), *[ctypes.c_long(0)] * 5)
         results.append(errno.errorcode.get(ctypes.get_errno(), "ok"))
     return results
 
@@ -102,12 +103,22 @@ def program(path: str) -> str:
     return done.stderr.strip().splitlines()[-1] if done.returncode else "read"
 
 
+def leave_behind() -> str:
+    """Start programs that do not end by themselves."""
+    import subprocess
+
+    subprocess.Popen(["sleep", "60"])
+    subprocess.Popen(["sh", "-c", "sleep 60; true"])
+    return "started"
+
+
 def say() -> str:
     """Print."""
     print("a line")
     return os.read(0, 1).decode()
 "#;
-const NAMES: [&str; 11] = ["look", "write", "about", "open_socket", "pair", "fill", "spin", "end", "call", "program", "say"];
+const NAMES: [&str; 12] =
+    ["look", "write", "about", "open_socket", "pair", "fill", "spin", "end", "call", "program", "leave_behind", "say"];
 
 /// A folder with the tools, which goes away with the test.
 fn root() -> tempfile::TempDir {
@@ -150,6 +161,7 @@ impl Worker {
             .stdin(OwnedFd::from(its))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            .process_group(0)
             .spawn()
             .unwrap();
         Self { child, socket, calls: 0 }
@@ -295,6 +307,24 @@ fn it_goes_with_its_gateway_whatever_python_does() {
 }
 
 #[test]
+fn what_it_started_goes_with_it() {
+    let root = root();
+    let sandbox = if has_sandbox() { sandboxed(root.path(), &[], "none")["sandbox"].take() } else { Value::Null };
+    for sandbox in [Value::Null, sandbox] {
+        let mut settings = settings(root.path());
+        settings["sandbox"] = sandbox;
+        let mut worker = Worker::ready(&settings);
+        assert_eq!(worker.call("leave_behind", &json!({})).unwrap(), "started");
+        let begun = Instant::now();
+        worker.socket.shutdown(std::net::Shutdown::Both).unwrap();
+        assert_eq!(worker.end(Duration::from_secs(1)), Some(0));
+        // Its standard output ends with the last program that has it.
+        worker.child.stdout.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+}
+
+#[test]
 fn its_memory_has_an_end() {
     let root = root();
     let mut settings = settings(root.path());
@@ -386,6 +416,9 @@ fn system_calls_that_lead_out_are_refused() {
         libc::SYS_perf_event_open,
         libc::SYS_io_uring_setup,
         libc::SYS_open_by_handle_at,
+        libc::SYS_unshare,
+        libc::SYS_setns,
+        libc::SYS_shmget,
     ];
     let root = root();
     for network in ["none", "allow"] {
@@ -394,6 +427,8 @@ fn system_calls_that_lead_out_are_refused() {
         assert_eq!(results, json!(vec!["EPERM"; refused.len()]));
         let sockets = worker.call("call", &json!({ "numbers": [libc::SYS_socket, libc::SYS_getpid] })).unwrap();
         assert_eq!(sockets, json!(["EACCES", "ok"]), "a socket of no family");
+        let new_users = json!({ "numbers": [libc::SYS_clone, libc::SYS_clone3], "first": libc::CLONE_NEWUSER });
+        assert_eq!(worker.call("call", &new_users).unwrap(), json!(["EPERM", "ENOSYS"]));
         if cfg!(target_arch = "x86_64") {
             // The same calls by the numbers of the x32 ABI.
             let numbers = [libc::SYS_socket, libc::SYS_getpid].map(|number| number | 0x4000_0000);

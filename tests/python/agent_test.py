@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import unittest
 
-from fake_gateway import Failed, Gateway, Outcome, chunk, say, use, whole
+from fake_gateway import Failed, SharedGatewayTest, chunk, say, use
 
 AGENTS = '''
     import asyncio, dataclasses, sys
-    from agents import (Agent, GuardrailFunctionOutput, ModelSettings, Runner, StopAtTools, function_tool, handoff,
+    from agents import (Agent, GuardrailFunctionOutput, ModelSettings, StopAtTools, function_tool, handoff,
                         input_guardrail, output_guardrail)
     from pydantic import BaseModel
 
@@ -18,41 +18,9 @@ AGENTS = '''
         """Adds."""
         return a + b
 
-    @function_tool
-    async def fails(why: str) -> str:
-        """Fails."""
-        raise ValueError(why)
-
-    def worded(context, error):
-        return f"sorry: {error}"
-
-    @function_tool(failure_error_function=worded)
-    def fails_worded() -> str:
-        raise ValueError("inside")
-
-    @function_tool(failure_error_function=None)
-    def fails_hard() -> str:
-        raise ValueError("the run must end")
-
-    @function_tool
-    async def exits() -> str:
-        sys.exit(4)
-
-    @function_tool
-    async def ask_fresh(question: str) -> str:
-        """Runs an agent made on the spot."""
-        return (await Runner.run(Agent(name="Fresh", tools=[add]), question)).final_output
-
-    @function_tool
-    async def ask_alone(question: str) -> str:
-        """Runs another agent with nothing set."""
-        return (await Runner.run(Agent(name="Alone", instructions="alone"), question)).final_output
-
     plain = Agent(name="Plain", instructions="Be plain.", tools=[add])
-    tools = Agent(name="Tools", tools=[add, fails, fails_worded, fails_hard, exits, ask_alone])
     settings = Agent(name="Settings", model="own-model", model_settings=ModelSettings(temperature=0.1))
     stops = Agent(name="Stops", tools=[add], tool_use_behavior="stop_on_first_tool")
-    nested = Agent(name="Nested", tools=[plain.as_tool("ask_plain", "Asks."), ask_alone, ask_fresh])
 
     class Weather(BaseModel):
         city: str
@@ -105,23 +73,13 @@ AGENTS = '''
     approval = Agent(name="Approval", tools=[delete])
     who = Agent(name="Who", instructions=lambda context, agent: f"{context.context.user} of {context.context.session}")
 '''
-NAMES = ["plain", "tools", "settings", "stops", "nested", "structured", "opaque", "total", "guarded", "broken"]
+NAMES = ["plain", "settings", "stops", "structured", "opaque", "total", "guarded", "broken"]
 NAMES += ["leaving", "approval", "who"]
 
 
-class AgentTest(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.gateway = Gateway({"own/all.py": AGENTS})
-        loaded = cls.gateway.load({name: f"own.all:{name}" for name in NAMES})
-        assert not any(loaded["agents"].values()), loaded
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.gateway.close()
-
-    def tearDown(self) -> None:
-        self.assertEqual(self.gateway.tasks(), 0)
+class AgentTest(SharedGatewayTest):
+    FILES = {"own/all.py": AGENTS}
+    AGENTS = {name: f"own.all:{name}" for name in NAMES}
 
 
 class StreamingTest(AgentTest):
@@ -220,98 +178,6 @@ class RequestTest(AgentTest):
 
     def test_the_context_reaches_the_users_code(self) -> None:
         self.assertEqual(self.body("who")["messages"][0]["content"], "u1 of s1")
-
-    def test_nested_agents_use_the_gateway_too(self) -> None:
-        turns = use(("ask_plain", {"input": "x"})), whole(say("from plain")), say("done")
-        self.assertEqual([body["model"] for body in self.gateway.run("nested", *turns).bodies], ["the-model"] * 3)
-
-    def test_a_runner_called_by_a_tool_uses_the_gateway_too(self) -> None:
-        turns = use(("ask_alone", {"question": "x"})), whole(say("from alone")), say("done")
-        outcome = self.gateway.run("nested", *turns)
-        self.assertEqual(outcome.bodies[1]["model"], "the-model")
-        self.assertNotIn("stream", outcome.bodies[1])
-        self.assertEqual(outcome.bodies[2]["messages"][-1]["content"], "from alone")
-
-
-class ToolTest(AgentTest):
-    def ask(self, name: str, arguments: object, *turns: object, **fields: object) -> Outcome:
-        return self.gateway.run("tools", use((name, arguments)), *(turns or [say("ok")]), **fields)
-
-    def result_of(self, outcome: Outcome) -> str:
-        return outcome.bodies[1]["messages"][-1]["content"]
-
-    def test_own_tools_are_announced_before_and_after(self) -> None:
-        outcome = self.ask("add", {"a": 1, "b": 2}, review=True)
-        before, after = outcome.asks("before_tool")[0], outcome.asks("after_tool")[0]
-        self.assertEqual((before["name"], before["arguments"], before["id"]), ("add", '{"a": 1, "b": 2}', "call_add_0"))
-        self.assertEqual((after["arguments"], after["content"], after["is_error"]), ({"a": 1, "b": 2}, "3", False))
-        self.assertEqual(self.result_of(outcome), "3")
-
-    def test_results_are_shown_only_for_review(self) -> None:
-        self.assertEqual(self.ask("add", {"a": 1, "b": 2}).asks("after_tool"), [])
-
-    def test_the_gateway_changes_arguments_and_results(self) -> None:
-        answers = {
-            "before_tool": lambda _: {"arguments": {"a": 10, "b": 20}},
-            "after_tool": lambda ask: {"content": f"about {ask['content']}", "is_error": False},
-        }
-        self.assertEqual(self.result_of(self.ask("add", {"a": 1, "b": 2}, review=True, answers=answers)), "about 30")
-
-    def test_the_gateway_answers_in_place_of_a_tool(self) -> None:
-        answers = {"before_tool": lambda _: {"content": "not today", "is_error": True}}
-        outcome = self.ask("add", {"a": 1, "b": 2}, review=True, answers=answers)
-        self.assertEqual((self.result_of(outcome), outcome.asks("after_tool")), ("not today", []))
-
-    def test_a_failing_tool_is_read_by_the_model(self) -> None:
-        for name, arguments, text in [("fails", {"why": "no luck"}, "error"), ("fails_worded", {}, "sorry: inside")]:
-            with self.subTest(name):
-                outcome = self.ask(name, arguments, review=True)
-                self.assertIn(text, self.result_of(outcome))
-                self.assertIs(outcome.asks("after_tool")[0]["is_error"], True)
-
-    def test_wrong_arguments_are_read_by_the_model(self) -> None:
-        outcome = self.ask("add", {"a": "many", "b": 2}, review=True)
-        self.assertIs(outcome.asks("after_tool")[0]["is_error"], True)
-
-    def test_a_tool_may_let_the_run_fail(self) -> None:
-        error = self.gateway.run("tools", use(("fails_hard", {}))).error
-        self.assertEqual((error["kind"], error["file"]), ("exception", "own/all.py"))
-        self.assertIn("the run must end", error["message"])
-        self.assertIn("raise ValueError", error["traceback"])
-        self.assertIsInstance(error["line"], int)
-
-    def test_a_tool_cannot_end_the_worker(self) -> None:
-        error = self.gateway.run("tools", use(("exits", {}))).error
-        self.assertEqual((error["kind"], error["file"]), ("exception", "own/all.py"))
-        self.assertIn("SystemExit(4)", error["message"])
-
-    def test_tools_of_the_gateway(self) -> None:
-        definition = {"name": "search", "description": "Searches.", "parameters": {"type": "object", "properties": {}}}
-        turns = use(("search", '{"q": "x"}'), ("add", {"a": 1, "b": 2})), say("ok")
-        outcome = self.gateway.run("tools", *turns, tools=[definition])
-        ask = outcome.asks("tool")[0]
-        self.assertEqual((ask["name"], ask["arguments"], ask["id"]), ("search", '{"q": "x"}', "call_search_0"))
-        self.assertEqual([each["name"] for each in outcome.asks("before_tool")], ["add"])
-        sent = outcome.bodies[0]["tools"][-1]["function"]
-        self.assertEqual((sent["name"], sent["description"]), ("search", "Searches."))
-        results = [each["content"] for each in outcome.bodies[1]["messages"] if each["role"] == "tool"]
-        self.assertEqual(results, ["search of the gateway", "3"])
-
-    def test_tools_of_nested_agents_ask_once_each(self) -> None:
-        add = use(("add", {"a": 1, "b": 2}))
-        turns = use(("ask_plain", {"input": "x"})), whole(add), whole(say("three")), say("ok")
-        names = [ask["name"] for ask in self.gateway.run("nested", *turns).asks("before_tool")]
-        self.assertEqual(names, ["ask_plain", "add"])
-        turns = use(("ask_fresh", {"question": "x"})), whole(add), whole(say("three")), say("ok")
-        names = [ask["name"] for ask in self.gateway.run("nested", *turns).asks("before_tool")]
-        self.assertEqual(names, ["ask_fresh", "add"])
-
-    def test_an_own_tool_wins_over_one_of_the_gateway(self) -> None:
-        names = [
-            tool["function"]["name"]
-            for tool in self.ask("add", {"a": 1, "b": 2}, tools=[{"name": "add"}]).bodies[0]["tools"]
-        ]
-        self.assertEqual(names.count("add"), 1)
 
 
 class EndTest(AgentTest):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import unittest
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -256,3 +257,23 @@ DEFAULT_ANSWERS: dict[str, Tool] = {
     "before_tool": lambda ask: {"arguments": json.loads(ask["arguments"])},
     "after_tool": lambda ask: {"content": ask["content"], "is_error": ask["is_error"]},
 }
+
+
+class SharedGatewayTest(unittest.TestCase):
+    """Tests that share one worker. Each leaves nothing running in it."""
+
+    FILES: dict[str, str]
+    AGENTS: dict[str, str]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.gateway = Gateway(cls.FILES)
+        loaded = cls.gateway.load(cls.AGENTS)
+        assert not any(loaded["agents"].values()), loaded
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.gateway.close()
+
+    def tearDown(self) -> None:
+        self.assertEqual(self.gateway.tasks(), 0)

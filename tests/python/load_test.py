@@ -46,6 +46,9 @@ FILES = {
             await Runner.run(Agent(name="x"), "hello")
     """,
     "helpers/__init__.py": "",
+    "agents/indirect.py": "import far.away\n",
+    "far/away.py": "import far.broken\n",
+    "far/broken.py": "def broken(:\n",
     "lib/tools.py": """
         def good(a: int, b: str = "x") -> str:
             '''Does good.
@@ -93,6 +96,7 @@ class LoadTest(unittest.TestCase):
             "reserved": "agents.run:build_agent",
             "export": "agents.handoff:build_agent",
             "talks": "agents.talks:build_agent",
+            "indirect": "agents.indirect:x",
         }
         tools = ["good", "free", "NotATool", "no_schema", "missing"]
         cls.loaded = cls.gateway.load(targets, [f"lib.tools:{name}" for name in tools])
@@ -130,6 +134,7 @@ class LoadTest(unittest.TestCase):
     def test_modules_that_cannot_be_imported(self) -> None:
         self.assert_failure("syntax", "importing `agents.syntax` failed: SyntaxError", "agents/syntax.py", 2)
         self.assert_failure("needs", "No module named 'pandas_is_not_here'; install it into /", "agents/needs.py", 2)
+        self.assert_failure("indirect", "SyntaxError", "far/broken.py", 1)
         self.assert_failure("own", "No module named 'helpers.missing'", "agents/imports_own.py", 1)
         self.assert_failure("raises", "ZeroDivisionError: division by zero", "agents/raises.py", 2)
         self.assert_failure("exits", "importing `agents.exits` failed: SystemExit: 3", "agents/exits.py", 2)
@@ -169,7 +174,14 @@ class LoadTest(unittest.TestCase):
 
     def test_files_are_the_projects_own(self) -> None:
         files = [os.path.relpath(file, self.gateway.root) for file in self.loaded["files"]]
-        for name in ("agents/fine.py", "lib/tools.py", "helpers/__init__.py", "agents/syntax.py"):
+        for name in (
+            "agents/fine.py",
+            "lib/tools.py",
+            "helpers/__init__.py",
+            "agents/syntax.py",
+            "far/away.py",
+            "far/broken.py",
+        ):
             self.assertIn(name, files)
         self.assertFalse([file for file in files if file.startswith("..")])
 
@@ -201,6 +213,27 @@ class WithoutSdkTest(unittest.TestCase):
 
     def test_other_objects_run(self) -> None:
         self.assertEqual(self.gateway.run("echo").result["output"], "hello")
+
+
+PRETEND_OLD = """
+import importlib.metadata
+real = importlib.metadata.version
+importlib.metadata.version = lambda name: "0.7.1" if name == "openai-agents" else real(name)
+"""
+
+
+class OldSdkTest(unittest.TestCase):
+    def test_an_sdk_that_would_block_the_worker_is_refused(self) -> None:
+        gateway = Gateway({"agents/fine.py": AGENT + '\n    instance = Agent(name="An instance")'}, before=PRETEND_OLD)
+        self.addCleanup(gateway.close)
+        why = "the Agents SDK 0.7.1 is too old: install `openai-agents` 0.8 or newer into"
+        self.assertIsNone(gateway.ready["sdk"])
+        self.assertIn(why, gateway.ready["sdk_error"])
+        targets = {"built": "agents.fine:build_agent", "instance": "agents.fine:instance"}
+        loaded = gateway.load(targets, ["agents.fine:build_agent"])
+        for name, target in targets.items():
+            self.assertIn(f"`{target}` needs the Agents SDK: {why}", loaded["agents"][name]["message"])
+        self.assertIn(why, loaded["tools"]["agents.fine:build_agent"]["failure"]["message"])
 
 
 class ReallyWithoutSdkTest(unittest.TestCase):

@@ -20,6 +20,23 @@ OBJECTS = """
             for word in ("one", " two", ""):
                 yield word
 
+    class Countdown:
+        def __init__(self, count):
+            self.count = count
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            if not self.count:
+                raise StopAsyncIteration
+            self.count -= 1
+            return str(self.count)
+
+    class PlainIterator:
+        async def stream(self, messages, context):
+            return Countdown(3)
+
     class Fallen(Pieces):
         async def run(self, messages, context):
             return "not used"
@@ -98,7 +115,7 @@ OBJECTS = """
             return "no"
 """
 NAMES = ["Whole", "Pieces", "Fallen", "build", "Structured", "Opaque", "Numbers", "Tools", "Client", "FirstOnly"]
-NAMES += ["Plain", "Handles", "Embeds", "Afterwards", "Sync"]
+NAMES += ["Plain", "Handles", "Embeds", "Afterwards", "Sync", "PlainIterator"]
 
 
 class ObjectTest(unittest.TestCase):
@@ -124,6 +141,9 @@ class ObjectTest(unittest.TestCase):
         for name in ("Pieces", "Fallen"):
             outcome = self.gateway.run(name)
             self.assertEqual((outcome.deltas(), outcome.result["output"]), (["one", " two"], "one two"))
+
+    def test_stream_may_return_any_async_iterator(self) -> None:
+        self.assertEqual(self.gateway.run("PlainIterator").result["output"], "210")
 
     def test_results_become_json(self) -> None:
         self.assertEqual(self.gateway.run("Structured").deltas(), ['{"text":"x"}'])

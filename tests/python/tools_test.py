@@ -51,6 +51,13 @@ TOOLS = '''
     def raises() -> None:
         raise LookupError("not found")
 
+    class Untold(Exception):
+        def __str__(self) -> str:
+            raise KeyboardInterrupt
+
+    def raises_untold() -> None:
+        raise Untold
+
     def exits() -> None:
         sys.exit(2)
 
@@ -164,6 +171,11 @@ class ToolsTest(unittest.TestCase):
                 self.assertIn(message, error["message"])
                 self.assertRegex(lines[error["line"] - 1], "raise|exit")
                 self.assertIn("calc.py", error["traceback"])
+
+    def test_an_error_that_cannot_be_told_is_no_cancellation(self) -> None:
+        error = self.error("raises_untold", {})
+        self.assertEqual(error["kind"], "exception")
+        self.assertIn("telling how failed too", error["message"])
 
     def test_a_decorated_tool_words_its_errors_itself(self) -> None:
         self.assertIn("error", self.content("decorated", n="many"))

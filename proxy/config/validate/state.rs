@@ -4,6 +4,9 @@ use super::Found;
 use crate::config::document::{Secret, Store};
 use crate::config::load::Loaded;
 
+/// What a worker needs before it has done anything, in bytes.
+const LEAST_MEMORY: u64 = 128 << 20;
+
 pub(super) fn check(loaded: &Loaded, found: &mut Found) {
     let (document, origin) = (&loaded.document, &loaded.origin);
     let urls = [("redis.url", document.redis.as_ref().map(|redis| &redis.url)), ("sessions.url", document.sessions.url.as_ref())];
@@ -21,8 +24,19 @@ pub(super) fn check(loaded: &Loaded, found: &mut Found) {
         let reachable = store != Some(Store::Redis) || own || document.redis.is_some();
         found.need(reachable, origin, key, "needs the section `redis` with an `url`");
     }
-    let workers = document.python.as_ref().and_then(|python| python.workers);
-    found.need(workers != Some(0), origin, "python.workers", "must be at least 1");
+    if let Some(python) = &document.python {
+        found.need(python.workers != Some(0), origin, "python.workers", "must be at least 1");
+        found.need(
+            python.memory_limit >= LEAST_MEMORY,
+            origin,
+            "python.memory_limit",
+            "must be at least 128MiB: Python and the SDK take that much",
+        );
+        let wrong = python.env.iter().position(|name| name.is_empty() || name.contains(['=', '\0']));
+        if let Some(i) = wrong {
+            found.need(false, origin, &format!("python.env[{i}]"), "must be the name of a variable");
+        }
+    }
 }
 
 fn is_redis(url: &Secret) -> bool {
@@ -41,5 +55,7 @@ mod tests {
         assert_eq!(faults("limits: { store: redis }\nredis: { url: 'rediss://h' }"), [""; 0]);
         assert!(faults("redis: { url: 'http://h' }")[0].starts_with("redis.url: must be an address"));
         assert_eq!(faults("python: { workers: 0 }"), ["python.workers: must be at least 1"]);
+        assert!(faults("python: { memory_limit: 64MiB }")[0].starts_with("python.memory_limit: must be at least 128MiB"));
+        assert_eq!(faults("python: { env: ['A=b'] }"), ["python.env[0]: must be the name of a variable"]);
     }
 }

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 pub(super) struct Installation {
     /// The program that Python takes itself for: it finds its library and the environment's packages from there.
     pub(super) program: Option<PathBuf>,
+    /// Where the library was installed, when the environment is of another installation: the modules of one do not fit the other,
+    /// installed packages fit both.
+    pub(super) home: Option<PathBuf>,
     /// The virtual environment.
     venv: Option<PathBuf>,
     /// The folder of the library that this process runs.
@@ -31,6 +34,7 @@ impl Installation {
         let program_of = |base: &Path| Some(base.join(format!("bin/python{version}"))).filter(|program| program.is_file());
         let library_base = folder.and_then(|folder| folder.ancestors().find(|base| program_of(base).is_some()));
         let mut bases: Vec<PathBuf> = library_base.map(Path::to_owned).into_iter().collect();
+        let mut home = None;
         let program = match venv {
             None => library_base.and_then(program_of),
             Some(venv) => {
@@ -47,16 +51,19 @@ impl Installation {
                         venv.display()
                     ));
                 }
-                let home = value(&config, "home").map(Path::new);
-                bases.extend(home.and_then(Path::parent).map(Path::to_owned));
+                let named = value(&config, "home").and_then(|bin| Path::new(bin).parent()).map(Path::to_owned);
                 // Links may lead elsewhere, and Python goes after them.
-                bases.extend(program.canonicalize().ok().as_deref().and_then(Path::parent).and_then(Path::parent).map(Path::to_owned));
+                let real = program.canonicalize().ok().and_then(|program| Some(program.parent()?.parent()?.to_owned()));
+                let made_of: Vec<PathBuf> = named.into_iter().chain(real).collect();
+                let same = |one: &Path, other: &Path| one.canonicalize().ok() == other.canonicalize().ok();
+                home = library_base.filter(|library| !made_of.iter().any(|base| same(base, library))).map(Path::to_owned);
+                bases.extend(made_of);
                 Some(program)
             }
         };
         bases.sort();
         bases.dedup();
-        Ok(Self { program, venv: venv.map(Path::to_owned), library: folder.map(Path::to_owned), bases })
+        Ok(Self { program, home, venv: venv.map(Path::to_owned), library: folder.map(Path::to_owned), bases })
     }
 
     /// Every folder that is needed to start Python and to import what is installed.

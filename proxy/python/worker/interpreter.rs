@@ -24,7 +24,7 @@ pub(super) fn version() -> String {
 /// Starts the interpreter in this thread, which becomes Python's main thread.
 pub(super) fn start(installation: &Installation) -> Result<(), String> {
     let program = installation.program.as_deref();
-    initialize(program).map_err(|message| match program {
+    initialize(program, installation.home.as_deref()).map_err(|message| match program {
         Some(program) => format!("Python does not start as {}: {message}", program.display()),
         None => format!("Python does not start: {message}"),
     })?;
@@ -79,8 +79,9 @@ fn load(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
 }
 
 #[expect(unsafe_code, reason = "pyo3 has no safe way to start an interpreter as the one of a virtual environment")]
-fn initialize(program: Option<&Path>) -> Result<(), String> {
-    let program = program.map(|program| CString::new(program.as_os_str().as_bytes())).transpose().map_err(|e| e.to_string())?;
+fn initialize(program: Option<&Path>, home: Option<&Path>) -> Result<(), String> {
+    let text = |path: Option<&Path>| path.map(|path| CString::new(path.as_os_str().as_bytes())).transpose().map_err(|e| e.to_string());
+    let (program, home) = (text(program)?, text(home)?);
     // SAFETY: this thread is the only one that has to do with Python, and there is no interpreter yet. Both structures are filled
     // whole by their `Init` functions before they are read; all texts are copied while they are valid; `config` is cleared once,
     // after its last use.
@@ -97,11 +98,13 @@ fn initialize(program: Option<&Path>) -> Result<(), String> {
         let mut config = config.assume_init();
         config.parse_argv = 0;
         config.install_signal_handlers = 0;
-        let named = match &program {
-            Some(program) => check(ffi::PyConfig_SetBytesString(&raw mut config, &raw mut config.program_name, program.as_ptr())),
-            None => Ok(()),
-        };
-        let started = named.and_then(|()| check(ffi::Py_InitializeFromConfig(&raw const config)));
+        let mut placed = Ok(());
+        for (place, path) in [(&raw mut config.program_name, &program), (&raw mut config.home, &home)] {
+            if let Some(path) = path {
+                placed = placed.and(check(ffi::PyConfig_SetBytesString(&raw mut config, place, path.as_ptr())));
+            }
+        }
+        let started = placed.and_then(|()| check(ffi::Py_InitializeFromConfig(&raw const config)));
         ffi::PyConfig_Clear(&raw mut config);
         started
     }

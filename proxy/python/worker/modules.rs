@@ -5,7 +5,7 @@ macro_rules! modules {
 }
 
 /// Each module of the package `moongate_worker` with its text, after those that it imports.
-pub(super) const MODULES: [(&str, &str); 19] = modules![
+pub(super) const MODULES: [(&str, &str); 21] = modules![
     "__init__",
     "failures",
     "frames",
@@ -21,7 +21,9 @@ pub(super) const MODULES: [(&str, &str); 19] = modules![
     "tools",
     "messages",
     "graph",
+    "run_config",
     "agent_run",
+    "home",
     "nested",
     "object_run",
     "main",

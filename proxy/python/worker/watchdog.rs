@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::libc;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::process::{Signal, getpgid, getpgrp, getpid, getppid, kill_process_group, setpgid};
 
 /// A thread that makes no calls deeper than `poll` needs little; the limit on memory counts it.
 const STACK: usize = 64 * 1024;
@@ -41,8 +42,20 @@ fn wait(socket: &OwnedFd) {
 /// Ends the process with success and nothing else: no exit handler of a library may hold it up, or crash beside threads that run.
 #[expect(unsafe_code, reason = "the standard library has no exit without exit handlers")]
 pub(super) fn leave() -> ! {
+    end_programs();
     // SAFETY: it takes no pointer, and does not return.
     unsafe { libc::_exit(0) }
+}
+
+/// Ends what this process started, when the gateway gave it a group of its own.
+fn end_programs() {
+    let group = getpgrp();
+    if group != getpid() {
+        return;
+    }
+    // Out of the group first, to end well; when the gateway is gone, so is its group, and nobody looks at how this one ends.
+    let _ = getpgid(getppid()).and_then(|gateways| setpgid(None, Some(gateways)));
+    let _ = kill_process_group(group, Signal::KILL);
 }
 
 #[cfg(test)]

@@ -282,7 +282,7 @@ impl Gateway {
     pub async fn logged(&self, words: &str) {
         let mut log = self.log.subscribe();
         let line = log.wait_for(|lines| lines.iter().any(|line| line.contains(words)));
-        super::within(20, &format!("{words:?} in the log"), line).await.expect("the log lives");
+        super::within(60, &format!("{words:?} in the log"), line).await.expect("the log lives");
     }
 
     /// What it has logged so far.

@@ -57,6 +57,20 @@ fn an_environment_adds_itself_and_what_it_was_made_of() {
 }
 
 #[test]
+fn the_library_keeps_its_own_modules() {
+    let root = tree(&[("py/bin/python3.11", ""), ("py/lib/libpython3.11.so.1.0", ""), ("other/bin/python3.11", "")]);
+    let library = root.path().join("py/lib/libpython3.11.so.1.0");
+    for (made_of, home) in [("py", None), ("other", Some(root.path().join("py")))] {
+        let venv = root.path().join(format!("of {made_of}"));
+        fs::create_dir_all(venv.join("bin")).unwrap();
+        fs::write(venv.join("pyvenv.cfg"), config(root.path(), &format!("{made_of}/bin"))).unwrap();
+        symlink(root.path().join(made_of).join("bin/python3.11"), venv.join("bin/python")).unwrap();
+        let found = Installation::around(Some(&venv), Some(&library), "3.11").unwrap();
+        assert_eq!((found.program, found.home), (Some(venv.join("bin/python")), home));
+    }
+}
+
+#[test]
 fn an_environment_of_another_version_is_refused() {
     let root = tree(&[("venv/bin/python", ""), ("venv/pyvenv.cfg", "home = /usr/bin\nversion_info = 3.12.1.final.0\n")]);
     let venv = root.path().join("venv");

@@ -7,14 +7,13 @@ from typing import Any
 
 from moongate_worker.asks import Asks
 from moongate_worker.calls import Call
-from moongate_worker.client import ModelClient
 from moongate_worker.context import RunContext
 from moongate_worker.failures import CallError
 from moongate_worker.frames import Wire
-from moongate_worker.graph import AgentGraph, tool_failed
+from moongate_worker.graph import AgentGraph
 from moongate_worker.messages import to_input_items
 from moongate_worker.request import RunRequest
-from moongate_worker.sdk import DEFAULT_MODEL
+from moongate_worker.run_config import RunConfigs
 from moongate_worker.values import to_content
 
 _DELTAS = {
@@ -28,13 +27,10 @@ _DELTAS = {
 class AgentRun:
     """Runs one agent of the SDK, any number of times at once."""
 
-    def __init__(self, agent: Any, wire: Wire, asks: Asks, tracing: bool) -> None:
+    def __init__(self, agent: Any, wire: Wire, asks: Asks, configs: RunConfigs) -> None:
         self._graph = AgentGraph(agent, asks)
         self._wire = wire
-        models = _model_provider(ModelClient(asks))
-        self._configs = {
-            parallel: _run_config(models, tracing=tracing, parallel=parallel) for parallel in (True, False)
-        }
+        self._configs = configs
 
     async def run(self, call: Call, request: RunRequest, context: RunContext) -> dict[str, Any]:
         """Run to the end. Raises CallError for the ends that the gateway tells apart."""
@@ -42,9 +38,8 @@ class AgentRun:
 
         agent = self._graph.starting_agent(request.tools)
         items: Any = to_input_items(request.messages, request.instructions)
-        config = self._configs[request.parallel_tool_calls]
         result = agents.Runner.run_streamed(
-            agent, items, context=context, max_turns=request.max_turns, run_config=config
+            agent, items, context=context, max_turns=request.max_turns, run_config=self._configs.current()
         )
         try:
             streamed = await self._stream(call, result)
@@ -92,31 +87,6 @@ class AgentRun:
             if output:
                 self._wire.send({"type": "delta", "call": call.number, "content": output})
         return {"output": output, "last_agent": result.last_agent.name}
-
-
-def _run_config(models: Any, *, tracing: bool, parallel: bool) -> Any:
-    from agents import RunConfig
-
-    wanted = {
-        "model_provider": models,
-        "tracing_disabled": not tracing,
-        "tool_error_formatter": tool_failed,
-        "tool_execution": None if parallel else {"max_function_tool_concurrency": 1},
-    }
-    # Older versions of the SDK lack the last two.
-    return RunConfig(**{name: value for name, value in wanted.items() if name in RunConfig.__dataclass_fields__})
-
-
-def _model_provider(client: ModelClient) -> Any:
-    from agents import Model, ModelProvider, OpenAIChatCompletionsModel
-
-    class GatewayModels(ModelProvider):
-        """Every name is the name of a model of the gateway, unchanged."""
-
-        def get_model(self, model_name: str | None) -> Model:
-            return OpenAIChatCompletionsModel(model_name or DEFAULT_MODEL, client)  # type: ignore[arg-type]
-
-    return GatewayModels()
 
 
 async def _settle(result: Any) -> None:

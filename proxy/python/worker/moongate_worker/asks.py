@@ -73,6 +73,7 @@ class Asks:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+        self._loop = asyncio.get_running_loop()
         self._last = 0
         self._waiting: dict[int, Callable[[dict[str, Any]], bool]] = {}
 
@@ -111,6 +112,12 @@ class Asks:
     def _send(self, call: Call, rest: bytes, take: Callable[[dict[str, Any]], bool]) -> int:
         if call.ended:
             raise CallError("exception", "the run has ended: its models and tools cannot be used any more")
+        if asyncio.get_running_loop() is not self._loop:
+            raise CallError(
+                "exception",
+                "models and tools of the gateway can be used only on the worker's own event loop; make the function "
+                "`async`, or run an agent with `Runner.run_sync`",
+            )
         self._last += 1
         self._wire.send_bytes(b'{"type":"ask","call":%d,"ask":%d,%b' % (call.number, self._last, rest[1:]))
         self._waiting[self._last] = take

@@ -27,6 +27,8 @@ class Call:
         self.number = number
         self.task: asyncio.Task[None] | None = None
         self.jobs: set[Job] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
+        """What its threads have started on the loop."""
         self.asks: set[int] = set()
         self.cancelled = False
         self.reaped = False
@@ -37,7 +39,7 @@ class Call:
     @property
     def alive(self) -> bool:
         """Whether anything of the call still runs."""
-        return bool(self.jobs) or (self.task is not None and not self.task.done())
+        return bool(self.jobs or self.tasks) or (self.task is not None and not self.task.done())
 
 
 _CANCELLED = {
@@ -46,6 +48,12 @@ _CANCELLED = {
     "file": None,
     "line": None,
     "traceback": "",
+}
+
+_UNTOLD = {
+    **_CANCELLED,
+    "kind": "exception",
+    "message": "the call failed, and telling how failed too: out of memory, maybe",
 }
 
 _current: ContextVar[Call | None] = ContextVar("moongate_call", default=None)
@@ -62,12 +70,18 @@ def current_call() -> Call:
     return call
 
 
+def current_request() -> RunRequest | None:
+    """What the run that this code runs for was asked to do; None outside of a run."""
+    call = _current.get()
+    return None if call is None else call.request
+
+
 class Loop(asyncio.SelectorEventLoop):
     """An event loop whose default executor is a pool of threads that a cancelled call takes down with it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._threads = Threads()
+        self.threads = Threads()
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
         if executor is not None:
@@ -76,7 +90,7 @@ class Loop(asyncio.SelectorEventLoop):
         jobs: set[Job] = set() if call is None else call.jobs
         job = Job(functools.partial(func, *args), self, jobs.discard)
         jobs.add(job)
-        self._threads.start(job)
+        self.threads.start(job)
         return job.future
 
 
@@ -120,13 +134,15 @@ class Calls:
             self._end(call, error=self._root.ended(error))
 
     def _end(self, call: Call, **outcome: Any) -> None:
-        """Tell the gateway how the call ended, unless it knows. Without an outcome, the call was cancelled."""
+        """Tell the gateway how the call ended, unless it knows."""
         if call.ended:
             return
         call.ended = True
         self._on_end(call)
+        for task in call.tasks:
+            task.cancel()
         if call.cancelled or not outcome:
-            outcome = {"error": _CANCELLED}
+            outcome = {"error": _CANCELLED if call.cancelled else _UNTOLD}
         try:
             self._wire.send({"type": "ended", "call": call.number, **outcome})
         except (TypeError, ValueError) as error:
@@ -134,7 +150,7 @@ class Calls:
             self._wire.send({"type": "ended", "call": call.number, "error": self._root.ended(unsent)})
 
     def _finished(self, call: Call) -> None:
-        # A task that is cancelled before its first step never reaches `_end`.
+        # A task that is cancelled before its first step never reaches `_end`, nor does one whose error cannot be told.
         self._end(call)
         if call.alive:
             self._start_reaper(call)
@@ -163,7 +179,8 @@ class Calls:
                     self._wire.send({"type": "stuck", "call": call.number})
                     self._end(call)
                 deadline = loop.time() + STUCK_AFTER
-                if call.task is not None:
-                    call.task.cancel()
+                for task in (call.task, *call.tasks):
+                    if task is not None:
+                        task.cancel()
             await asyncio.sleep(INTERRUPT_EVERY)
         self._calls.pop(call.number, None)

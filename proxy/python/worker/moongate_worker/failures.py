@@ -56,6 +56,14 @@ class Root:
                 return own[-1]
         return None, None
 
+    def files(self, error: BaseException) -> Iterator[str]:
+        """Every file of the project, relative to the root, that has a part in the error."""
+        for each in _causes(error):
+            names = [frame.f_code.co_filename for frame, _ in _frames(each.__traceback__)]
+            if isinstance(each, SyntaxError) and each.filename:
+                names.append(each.filename)
+            yield from filter(None, map(self.relative, names))
+
     def failure(self, error: BaseException) -> dict[str, Any]:
         """The `Failure` of an agent or a tool that could not be loaded."""
         file, line = self._place(error)

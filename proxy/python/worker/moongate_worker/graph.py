@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import sys
+import traceback
 from collections import OrderedDict
 from contextvars import ContextVar
 from typing import Any
@@ -13,6 +14,7 @@ from moongate_worker.asks import Asks
 from moongate_worker.calls import current_call
 from moongate_worker.failures import CallError
 from moongate_worker.threads import UserExit
+from moongate_worker.values import tool_text
 
 _KEPT_VARIANTS = 16
 
@@ -47,11 +49,9 @@ def asks_gateway(agent: Any) -> bool:
     return getattr(agent, _MARK, False)
 
 
-def tool_failed(_: Any) -> None:
+def tool_failed(about: Any) -> None:
     """Note that the current tool failed; leaves the wording to the SDK (a `tool_error_formatter`)."""
-    failed = _failed.get()
-    if failed is not None:
-        failed.append(True)
+    _note_failure(about.tool_name, getattr(about, "error", None))
 
 
 class _Copies:
@@ -78,6 +78,7 @@ class _Copies:
             return found[1]
         copied = agent.clone(tools=[self._own_tool(tool, agent) for tool in agent.tools], handoffs=[])
         setattr(copied, _MARK, True)
+        self._wrap_mcp_tools(copied)
         self._known[id(agent)] = (agent, copied)
         copied.handoffs.extend(self._handoff(each) for each in agent.handoffs)
         return copied
@@ -132,7 +133,7 @@ class _Copies:
                 _failed.reset(token)
             if call.request is None or not call.request.review:
                 return result
-            content = result if isinstance(result, str) else str(result)
+            content = tool_text(result)
             review = await self._asks.question(
                 call, "after_tool", name=name, arguments=accepted, content=content, is_error=bool(failed), id=number
             )
@@ -141,6 +142,15 @@ class _Copies:
         setattr(on_invoke_tool, _MARK, True)
         copied.on_invoke_tool = on_invoke_tool
         return copied
+
+    def _wrap_mcp_tools(self, copied: Any) -> None:
+        """The SDK makes tools of the agent's MCP servers anew at each turn."""
+        list_tools = copied.get_mcp_tools
+
+        async def get_mcp_tools(context: Any) -> list[Any]:
+            return [self._own_tool(tool, copied) for tool in await list_tools(context)]
+
+        copied.get_mcp_tools = get_mcp_tools
 
     def _gateway_tool(self, definition: dict[str, Any]) -> Any:
         from agents import FunctionTool
@@ -169,7 +179,17 @@ def _note_failures(tool: Any) -> None:
         return
 
     def noted(context: Any, error: Exception) -> Any:
-        tool_failed(None)
+        _note_failure(tool.name, error)
         return word(context, error)
 
     tool._failure_error_function = noted
+
+
+def _note_failure(tool_name: str, error: BaseException | None) -> None:
+    """The model reads what the SDK makes of an error, which may be nothing of it: the log has it all."""
+    failed = _failed.get()
+    if failed is not None:
+        failed.append(True)
+    if error is not None:
+        told = "".join(traceback.format_exception(error))
+        print(f"moongate: the tool `{tool_name}` failed, and the model was told:\n{told}", file=sys.stderr, end="")

@@ -54,6 +54,7 @@ class Loader:
     async def build(self, target: str) -> Any:
         """The object that a target names, or the one that it builds when it can be called."""
         value = self.resolve(target)
+        self._refuse_without_sdk(target, value)
         if self.is_agent(value):
             return value
         if not callable(value):
@@ -66,6 +67,7 @@ class Loader:
             raise
         except BaseException as error:
             raise CallError("load", f"`{target}` failed: {describe(error)}") from error
+        self._refuse_without_sdk(target, built)
         if not self.is_agent(built):
             raise CallError("load", f"`{target}` returned a `{type_name(built)}`, {_EXPECTED}", **_place_of(value))
         return built
@@ -84,6 +86,10 @@ class Loader:
 
         return isinstance(value, Agent)
 
+    def note_files(self, error: BaseException) -> None:
+        """Count those that took part in a failed import, which Python forgets, among the imported files."""
+        self._sources.update(os.path.join(self._root.path, name) for name in self._root.files(error))
+
     def files(self) -> list[str]:
         """Every file of the project that was imported, or whose import failed."""
         modules = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
@@ -98,6 +104,11 @@ class Loader:
                 f"`{module_name}` cannot be loaded: the Agents SDK has a module of that name; rename the file",
                 file=self._source(f"agents.{rest[0]}"),
             )
+
+    def _refuse_without_sdk(self, target: str, value: Any) -> None:
+        kind = getattr(sys.modules.get("agents"), "Agent", None)
+        if not self._sdk.present and isinstance(kind, type) and isinstance(value, kind):
+            raise CallError("load", f"`{target}` needs the Agents SDK: {self._sdk.error}")
 
     def _import_error(self, module_name: str, error: ImportError) -> CallError:
         missing = error.name or ""

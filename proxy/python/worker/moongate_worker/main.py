@@ -13,7 +13,7 @@ from typing import Any
 from moongate_worker.agent_run import AgentRun
 from moongate_worker.asks import Asks
 from moongate_worker.calls import Call, Calls, Loop
-from moongate_worker.client import model_error, openai_client
+from moongate_worker.client import ModelClient, model_error, openai_client
 from moongate_worker.context import RunContext
 from moongate_worker.failures import CallError, Root
 from moongate_worker.frames import Wire
@@ -21,6 +21,7 @@ from moongate_worker.load import Loader
 from moongate_worker.nested import use_runner
 from moongate_worker.object_run import ObjectRun
 from moongate_worker.request import RunRequest
+from moongate_worker.run_config import RunConfigs
 from moongate_worker.sdk import import_sdk, use_client
 from moongate_worker.tools import FunctionCall, ToolCall, make_tool
 
@@ -61,7 +62,8 @@ class Worker:
         self._calls = Calls(self._wire, self._root, self._asks.drop)
         if self._sdk.present:
             use_client(self._client(), tracing=self._tracing)
-            use_runner(self._asks)
+            self._configs = RunConfigs(ModelClient(self._asks), tracing=self._tracing)
+            use_runner(self._asks, self._configs)
         python = ".".join(map(str, sys.version_info[:3]))
         self._wire.send(
             {
@@ -100,13 +102,13 @@ class Worker:
                 self._agents[name] = await self._build(entry["target"])
                 loaded_agents[name] = None
             except (Exception, asyncio.CancelledError) as error:
-                loaded_agents[name] = self._root.failure(error)
+                loaded_agents[name] = self._failed(error)
         loaded_tools: dict[str, Any] = {}
         for target in tools:
             try:
                 loaded_tools[target] = self._tool(target).definition
             except (Exception, asyncio.CancelledError) as error:
-                loaded_tools[target] = {"failure": self._root.failure(error)}
+                loaded_tools[target] = {"failure": self._failed(error)}
         # What is loaded stays: the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -114,10 +116,14 @@ class Worker:
             {"type": "loaded", "agents": loaded_agents, "tools": loaded_tools, "files": self._loader.files()}
         )
 
+    def _failed(self, error: BaseException) -> dict[str, Any]:
+        self._loader.note_files(error)
+        return self._root.failure(error)
+
     async def _build(self, target: str) -> AgentRun | ObjectRun:
         agent = await self._loader.build(target)
         if self._loader.is_sdk_agent(agent):
-            return AgentRun(agent, self._wire, self._asks, self._tracing)
+            return AgentRun(agent, self._wire, self._asks, self._configs)
         return ObjectRun(agent, self._wire)
 
     def _tool(self, target: str) -> FunctionCall | ToolCall:

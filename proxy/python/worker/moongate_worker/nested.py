@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from typing import Any
 
 from moongate_worker.asks import Asks
 from moongate_worker.graph import AgentGraph, asks_gateway
+from moongate_worker.home import Home
+from moongate_worker.run_config import RunConfigs
 
 _KEPT_GRAPHS = 64
 
 
-def use_runner(asks: Asks) -> None:
-    """Let every `Runner` of the SDK run copies whose tools ask the gateway."""
+def use_runner(asks: Asks, configs: RunConfigs) -> None:
+    """Let every `Runner` of the SDK run copies whose tools ask the gateway, with the gateway's models."""
     from agents import run
 
     if not hasattr(run, "set_default_agent_runner"):
         return  # An older SDK: only the agents of the configuration's own graphs ask.
     graphs = _Graphs(asks)
+    home = Home()
 
     class AskingRunner(run.AgentRunner):
-        """The SDK's own runner, for any agent."""
+        """The SDK's own runner, for any agent and from any thread."""
 
         async def run(self, starting_agent: Any, input: Any, **options: Any) -> Any:
-            return await super().run(graphs.of(starting_agent), input, **options)
+            return await home.run(self._run_at_home(starting_agent, input, options))
 
         def run_sync(self, starting_agent: Any, input: Any, **options: Any) -> Any:
-            return super().run_sync(graphs.of(starting_agent), input, **options)
+            if _in_a_loop():
+                # Refused by the SDK, which says why.
+                return super().run_sync(starting_agent, input, **options)
+            return home.run_sync(self._run_at_home(starting_agent, input, options))
 
         def run_streamed(self, starting_agent: Any, input: Any, **options: Any) -> Any:
+            options["run_config"] = configs.completed(options.get("run_config"))
             return super().run_streamed(graphs.of(starting_agent), input, **options)
+
+        async def _run_at_home(self, starting_agent: Any, input: Any, options: dict[str, Any]) -> Any:
+            options["run_config"] = configs.completed(options.get("run_config"))
+            return await super().run(graphs.of(starting_agent), input, **options)
 
     run.set_default_agent_runner(AskingRunner())
 
@@ -50,3 +62,11 @@ class _Graphs:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(id(agent))
         return self._kept[id(agent)][1].starting_agent([])
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

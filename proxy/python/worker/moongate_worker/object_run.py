@@ -32,7 +32,7 @@ class ObjectRun:
         if hasattr(pieces, "__await__"):
             pieces = await pieces
         whole: list[str] = []
-        async with contextlib.aclosing(pieces):
+        async with contextlib.aclosing(pieces) if hasattr(pieces, "aclose") else contextlib.nullcontext():
             async for piece in pieces:
                 if not isinstance(piece, str):
                     raise CallError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ from moongate_worker.failures import describe
 
 DEFAULT_MODEL = "moongate-default"
 """The model name that stands for the model of the agent's configuration entry."""
+
+_OLDEST = (0, 8)
+"""From this version on, synchronous tools run on threads. Before, one that blocks would block the worker."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,12 @@ def import_sdk(root: str) -> Sdk:
         return Sdk(None, f"the Agents SDK cannot be imported: {describe(error)}")
     names = frozenset(_module_names(agents.__path__) | set(vars(agents)))
     agents.__path__.append(own_folder)
-    return Sdk(_version(), None, names)
+    version = _version()
+    if _numbers(version) < _OLDEST:
+        oldest = ".".join(map(str, _OLDEST))
+        why = f"the Agents SDK {version} is too old: install `openai-agents` {oldest} or newer into {sys.prefix}"
+        return Sdk(None, why, names)
+    return Sdk(version, None, names)
 
 
 def use_client(client: Any, *, tracing: bool) -> None:
@@ -79,3 +88,9 @@ def _version() -> str:
         return importlib.metadata.version("openai-agents")
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Major and minor. A version that is not of that form, such as one built from source, counts as new."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return _OLDEST if found is None else tuple(map(int, found.groups()))

@@ -7,11 +7,11 @@ import contextlib
 import ctypes
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 MAX_THREADS = 32
-"""How many synchronous functions run at once. More wait for a free thread."""
+"""How many synchronous functions run at once, but for those that wait for the loop. More wait for a free thread."""
 
 _STACK_BYTES = 4 * 1024 * 1024
 """Stacks count against the memory limit, so they are smaller than the usual 8 MiB."""
@@ -99,10 +99,26 @@ class Threads:
         """Run a job as soon as a thread is free."""
         with self._changed:
             self._jobs.append(job)
-            if self._idle >= len(self._jobs) or self._count >= MAX_THREADS:
-                self._changed.notify()
-                return
-            self._count += 1
+            self._staff()
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """Let another thread take this one's place while it waits for what may need a thread itself."""
+        with self._changed:
+            self._count -= 1
+            if self._jobs:
+                self._staff()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._count += 1
+
+    def _staff(self) -> None:
+        if self._idle >= len(self._jobs) or self._count >= MAX_THREADS:
+            self._changed.notify()
+            return
+        self._count += 1
         threading.Thread(target=self._work, name="moongate-tool", daemon=True).start()
 
     def _work(self) -> None:

@@ -24,6 +24,21 @@ def to_content(value: Any, source: str) -> tuple[str, Any]:
         ) from error
 
 
+def tool_text(result: Any) -> str:
+    """What a tool of the SDK returned, as the text that a model reads."""
+    if isinstance(result, str):
+        return result
+    texts = [_text_of_part(part) for part in (result if isinstance(result, (list, tuple)) else [result])]
+    return "\n".join(text for text in texts if text is not None) if texts and None not in texts else str(result)
+
+
+def _text_of_part(part: Any) -> str | None:
+    """The text of a `ToolOutputText`, or of a dict of that form."""
+    fields = part if isinstance(part, dict) else getattr(part, "__dict__", {})
+    text = fields.get("text") if fields.get("type") == "text" else None
+    return text if isinstance(text, str) else None
+
+
 def type_name(value: Any) -> str:
     """The name of a value's type, with its module unless it is a builtin."""
     kind = type(value)

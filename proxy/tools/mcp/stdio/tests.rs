@@ -50,7 +50,7 @@ async fn a_program_sees_only_what_it_is_given() {
     assert!(!result.is_error, "{result:?} {:?}", server.status());
     let own = ["PWD", "SHLVL", "OLDPWD", "_"];
     for name in result.content.split_whitespace().filter(|name| !own.contains(name)) {
-        assert!(INHERITED.contains(&name) || name == "GIVEN", "{name} leaked");
+        assert!(crate::program::INHERITED.contains(&name) || name == "GIVEN", "{name} leaked");
     }
     assert!(result.content.contains("GIVEN") && result.content.contains("PATH"), "{result:?}");
 }
