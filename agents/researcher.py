@@ -1,9 +1,10 @@
 """An agent of the OpenAI Agents SDK: a researcher that looks things up, then hands over to a writer.
 
-Name it in the configuration, and it appears as a model to every chat client:
+A configuration entry makes it a model for every chat client; this one is agents/researcher.yaml:
 
-    agents:
-      - { name: Researcher, kind: sdk, module: "agents.researcher:build_agent", model: your-model }
+    kind: sdk
+    module: agents.researcher:build_agent
+    model: your-model
 
 Nothing in this file knows of moongate. It is plain Agents SDK code, and the same file runs under `Runner.run` anywhere.
 Agents without a `model` of their own use the one of the configuration entry, so it works with any model that can call

@@ -1,9 +1,10 @@
 """An agent of the OpenAI Agents SDK: a front desk that passes each question on to one of three specialists.
 
-Name it in the configuration, and it appears as a model to every chat client:
+A configuration entry makes it a model for every chat client; this one is agents/triage.yaml:
 
-    agents:
-      - { name: Support, kind: sdk, module: "agents.triage:build_agent", model: your-model }
+    kind: sdk
+    module: agents.triage:build_agent
+    model: your-model
 
 The front desk has no tools, only handoffs. Each specialist has one tool and its own instructions, and can pass the user
 back to the front desk when the question turns out to be somebody else's. The tools answer from the tables below, so

@@ -51,7 +51,8 @@ pub fn run(executable: &std::path::Path, n: usize) -> Result<()> {
     println!("{:>8} {:>9}", "runs", "MiB");
     for done in (0..n).step_by(STEP) {
         for i in 0..AGENTS {
-            let load = Load { addr: gateway.addr, request: chat(&gateway, &format!("a{i}")), streams: false, connections: CONNECTIONS };
+            let load =
+                Load { addr: gateway.addr, request: chat(&gateway, &format!("a{i}"), false), streams: false, connections: CONNECTIONS };
             runtime.block_on(async { load.connect().await?.run_times(STEP / AGENTS / CONNECTIONS).await })?;
         }
         let mib = gateway.memory()? as f64 / f64::from(1 << 20);

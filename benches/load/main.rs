@@ -13,6 +13,7 @@ mod mock;
 mod process;
 mod report;
 mod scenario;
+mod sdk;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use driver::{Load, Outcome};
+use fairness::Company;
 use process::Process;
 use report::{Report, Sample, Section};
 use scenario::{Scenario, Upstream};
@@ -63,6 +65,9 @@ struct Options {
     /// The gateway's executable. Default: the one built with this bench.
     #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_moongate"))]
     gateway: PathBuf,
+    /// The Python of a virtual environment with openai-agents, for what needs one.
+    #[arg(long, value_name = "FILE", global = true, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/.venv/bin/python"))]
+    python: PathBuf,
     /// Measures the baseline alone.
     #[arg(long)]
     no_gateway: bool,
@@ -80,8 +85,11 @@ struct Options {
 /// Other measurements, and what this executable does when the bench starts it again.
 #[derive(Subcommand)]
 enum Role {
-    /// Whether a hook that never ends holds up a client that asks for plain answers.
+    /// Whether code that never ends holds up a client that asks for plain answers.
     Fairness {
+        /// What never ends.
+        #[arg(long, value_enum, default_value = "hooks")]
+        company: Company,
         /// How many rounds of two slices.
         #[arg(long, default_value_t = 10)]
         pairs: usize,
@@ -91,6 +99,12 @@ enum Role {
         /// How many runs.
         #[arg(long, default_value_t = 10_000)]
         runs: usize,
+    },
+    /// What an SDK agent's run costs, beside the same agent in plain Python and in YAML. The gateway must be built with Python.
+    Sdk {
+        /// How many rounds.
+        #[arg(long, default_value_t = 9)]
+        pairs: usize,
     },
     /// Burns a core.
     #[command(hide = true)]
@@ -106,8 +120,9 @@ enum Role {
 fn main() -> ExitCode {
     let options = Options::parse();
     let done = match options.role {
-        Some(Role::Fairness { pairs }) => fairness::run(&options.gateway, pairs),
+        Some(Role::Fairness { company, pairs }) => fairness::run(&options.gateway, &options.python, company, pairs),
         Some(Role::Endurance { runs }) => endurance::run(&options.gateway, runs),
+        Some(Role::Sdk { pairs }) => sdk::run(&options.gateway, &options.python, pairs),
         Some(Role::Burn) => fairness::burn(),
         Some(Role::Mock) => mock::serve(),
         Some(Role::Baseline { listen, upstream, threads }) => baseline::serve(listen, upstream, threads),

@@ -82,14 +82,26 @@ impl Process {
         }
     }
 
-    /// The CPU time of all its threads since their start. Threads that have ended are not in it: the proxies' never do.
+    /// The CPU time of all its threads since their start.
     pub fn cpu(&self) -> Result<Duration> {
-        let mut nanoseconds = 0;
-        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let times = std::fs::read_to_string(thread?.path().join("schedstat"))?;
-            nanoseconds += times.split(' ').next().unwrap_or_default().parse::<u64>()?;
-        }
-        Ok(Duration::from_nanos(nanoseconds))
+        cpu_of(self.child.id())
+    }
+
+    /// The CPU time of the processes that it has started and that still run.
+    pub fn children_cpu(&self) -> Result<Duration> {
+        let parent = self.child.id().to_string();
+        let processes = std::fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+        let is_child = |id: &u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            // Behind the name: the state, then the parent.
+            stat.rsplit_once(") ").and_then(|(_, fields)| fields.split(' ').nth(1)) == Some(&parent)
+        };
+        processes.filter(is_child).map(cpu_of).sum()
+    }
+
+    /// A file in the folder of the gateway's configuration.
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        Some(self.folder.as_ref()?.join(name))
     }
 
     /// The most memory that it had in use, in bytes.
@@ -117,6 +129,22 @@ impl Drop for Process {
             let _ = std::fs::remove_dir_all(folder);
         }
     }
+}
+
+/// The CPU time of all threads of a process since their start. Threads that have ended are not in it: the proxies' never do.
+pub fn cpu_of(id: u32) -> Result<Duration> {
+    let mut nanoseconds = 0;
+    for thread in std::fs::read_dir(format!("/proc/{id}/task"))? {
+        let times = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        nanoseconds += times.split(' ').next().unwrap_or_default().parse::<u64>()?;
+    }
+    Ok(Duration::from_nanos(nanoseconds))
+}
+
+/// The virtual environment that this Python is of.
+pub fn environment(python: &Path) -> Result<PathBuf> {
+    let python = std::path::absolute(python)?;
+    Ok(python.parent().and_then(Path::parent).ok_or("--python is not in a virtual environment")?.to_owned())
 }
 
 /// Ends this process when its parent has: the parent holds the other end of stdin.

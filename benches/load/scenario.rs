@@ -107,6 +107,11 @@ impl Upstream {
         Upstream { addr, model: "mock-model".into(), host: addr.to_string(), path: "/v1".into(), is_mock: true }
     }
 
+    /// Up to and with `/v1`.
+    pub fn base_url(&self) -> String {
+        format!("http://{}{}", self.host, self.path)
+    }
+
     /// The user's own server at `url`.
     pub fn real(url: &str, model: &str) -> Result<Self> {
         let url = url::Url::parse(url)?;
@@ -120,8 +125,8 @@ impl Upstream {
 }
 
 /// A short question to one of the gateway's models.
-pub fn chat(gateway: &Process, model: &str) -> Vec<u8> {
-    let body = json!({ "model": model, "messages": [{ "role": "user", "content": "hello" }] }).to_string();
+pub fn chat(gateway: &Process, model: &str, streams: bool) -> Vec<u8> {
+    let body = json!({ "model": model, "stream": streams, "messages": [{ "role": "user", "content": "hello" }] }).to_string();
     let head = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         gateway.addr,
@@ -138,7 +143,7 @@ pub fn config(upstream: &Upstream) -> Value {
         "parameters": { "type": "object", "properties": { "query": { "type": "string" } }, "required": ["query"] },
     });
     json!({
-        "upstreams": { "bench": { "base_url": format!("http://{}{}", upstream.host, upstream.path) } },
+        "upstreams": { "bench": { "base_url": upstream.base_url() } },
         "agents": [{
             "name": "bench-agent", "kind": "declarative", "upstream": "bench", "model": upstream.model,
             "instructions": "You are a concise and helpful assistant.", "tools": [tool],

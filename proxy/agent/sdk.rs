@@ -87,6 +87,7 @@ impl Run {
             instructions: agent.instructions.clone(),
             review: agent.hooks.has(crate::hooks::Point::OnToolResult),
             parallel_tool_calls: agent.policies.parallel_tool_calls,
+            tool_timeout: agent.policies.tool_timeout.as_secs_f64(),
             context: serde_json::json!({ "run": self.envelope.id, "agent": agent.name, "key": scene.caller.key_id() }),
         }
     }

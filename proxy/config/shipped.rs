@@ -44,7 +44,7 @@ fn the_shipped_configuration_is_quiet() {
     let (loaded, warnings) = loads(&repository("config/gateway.yaml"));
     assert_eq!(warnings, [""; 0]);
     let names: Vec<&str> = loaded.agents.iter().map(|agent| agent.name.as_str()).collect();
-    assert_eq!(names, ["assistant", "hello", "team/writer"]);
+    assert_eq!(names, ["assistant", "hello", "researcher", "team/writer", "triage"]);
     assert_eq!(loaded.document.default_upstream.as_deref(), Some("lmstudio"));
     let (loaded, _) = loads_with(&repository("config/gateway.yaml"), &[("MOONGATE_UPSTREAM", "demo")]);
     assert_eq!(loaded.document.default_upstream.as_deref(), Some("demo"));

@@ -104,6 +104,9 @@ impl Fleet {
             import_ms = began.elapsed().as_millis() as u64,
             "Python worker ready"
         );
+        if self.state.borrow().modules.is_none() {
+            modules.faults().iter().for_each(|fault| tracing::warn!("{fault}"));
+        }
         self.state.send_modify(|state| {
             state.attempts += 1;
             state.error = None;

@@ -77,6 +77,8 @@ pub struct RunOrder {
     pub review: bool,
     /// Whether the tools of one turn may run at the same time.
     pub parallel_tool_calls: bool,
+    /// How long one of the code's own tools may take, in seconds.
+    pub tool_timeout: f64,
     /// What the code can know of the run.
     pub context: Value,
 }

@@ -32,5 +32,6 @@ mod reload;
 mod sockets;
 mod streams;
 mod tidy;
+mod without_python;
 #[cfg(feature = "python")]
 mod worker;

@@ -57,13 +57,17 @@ async fn its_curl_commands_are_answered() {
     let commands = curls();
     assert!(!commands.is_empty(), "the README shows how to ask the gateway");
     for command in commands {
+        if command.contains(r#""researcher""#) && cfg!(not(feature = "python")) {
+            // Its own test says what such a build answers.
+            continue;
+        }
         let here = command.replace("localhost:8080", &gateway.address.to_string()).replace("127.0.0.1:8080", &gateway.address.to_string());
         let mut shell = tokio::process::Command::new("bash");
         shell
             .args(["-c", &here.replacen("curl ", "curl --fail-with-body --silent --show-error ", 1)])
             .stdin(Stdio::null())
             .kill_on_drop(true);
-        let output = within(30, &command, shell.output()).await.unwrap();
+        let output = within(60, &command, shell.output()).await.unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && !text.is_empty(), "{command}\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
     }

@@ -158,9 +158,10 @@ class LoadTest(unittest.TestCase):
         good = self.loaded["tools"]["lib.tools:good"]
         self.assertEqual((good["name"], good["description"]), ("good", "Does good."))
         self.assertEqual(good["parameters"]["properties"]["a"]["description"], "How much.")
-        self.assertEqual(good["parameters"]["required"], ["a", "b"])
+        self.assertEqual(good["parameters"]["required"], ["a"])
+        self.assertIs(good["parameters"]["additionalProperties"], False)
 
-    def test_tools_without_a_strict_schema_are_described_freely(self) -> None:
+    def test_a_plain_dict_is_any_object(self) -> None:
         self.assertEqual(
             self.loaded["tools"]["lib.tools:free"]["parameters"]["properties"]["options"]["type"], "object"
         )

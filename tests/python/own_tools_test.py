@@ -7,7 +7,7 @@ import unittest
 from fake_gateway import Outcome, SharedGatewayTest, say, use
 
 AGENTS = '''
-    import sys
+    import asyncio, sys, threading
     from agents import Agent, ToolOutputText, function_tool
 
     @function_tool
@@ -41,7 +41,25 @@ AGENTS = '''
         parts = [ToolOutputText(text="one"), {"type": "text", "text": "two"}]
         return {"part": parts[0], "parts": parts, "list": ["a", 1], "none": None}[what]
 
-    tools = Agent(name="Tools", tools=[add, fails, fails_worded, fails_hard, exits, returns])
+    @function_tool
+    async def sleeps() -> str:
+        await asyncio.sleep(600)
+
+    ended = threading.Event()
+
+    @function_tool
+    def spins() -> str:
+        try:
+            while True:
+                pass
+        finally:
+            ended.set()
+
+    @function_tool
+    async def has_spun() -> str:
+        return str(await asyncio.to_thread(ended.wait, 10))
+
+    tools = Agent(name="Tools", tools=[add, fails, fails_worded, fails_hard, exits, returns, sleeps, spins, has_spun])
 '''
 
 
@@ -84,7 +102,7 @@ class ToolTest(SharedGatewayTest):
                 self.assertEqual(outcome.asks("after_tool")[0]["content"], text)
 
     def test_a_failing_tool_is_read_by_the_model(self) -> None:
-        for name, arguments, text in [("fails", {"why": "no luck"}, "error"), ("fails_worded", {}, "sorry: inside")]:
+        for name, arguments, text in [("fails", {"why": "no luck"}, "ValueError: no luck"), ("fails_worded", {}, "sorry: inside")]:
             with self.subTest(name):
                 outcome = self.ask(name, arguments, review=True)
                 self.assertIn(text, self.result_of(outcome))
@@ -94,6 +112,15 @@ class ToolTest(SharedGatewayTest):
         for name, step in [("fails", "raise ValueError(why)"), ("fails_worded", 'raise ValueError("inside")')]:
             self.assertIn(f"moongate: the tool `{name}` failed", log)
             self.assertIn(step, log)
+
+    def test_a_tool_has_its_time(self) -> None:
+        """One that runs on a thread is ended, too: the next tool of the same run sees that it was."""
+        for name in ["sleeps", "spins"]:
+            with self.subTest(name):
+                outcome = self.ask(name, {}, use(("has_spun", {})), say("ok"), review=True, tool_timeout=0.3)
+                self.assertEqual(self.result_of(outcome), "timed out after 0.3 s")
+                self.assertIs(outcome.asks("after_tool")[0]["is_error"], True)
+        self.assertEqual(outcome.bodies[2]["messages"][-1]["content"], "True")
 
     def test_wrong_arguments_are_read_by_the_model(self) -> None:
         outcome = self.ask("add", {"a": "many", "b": 2}, review=True)

@@ -42,6 +42,7 @@ type Log = Arc<watch::Sender<Vec<String>>>;
 pub struct Setup {
     root: Root,
     env: Vec<(String, String)>,
+    binary: PathBuf,
 }
 
 /// A gateway that runs. Dropping it kills it; a test that failed shows its log.
@@ -61,12 +62,22 @@ impl Setup {
 
     /// An empty root.
     pub fn empty() -> Self {
-        Setup { root: Root::Own(tempfile::tempdir().expect("a folder")), env: Vec::new() }
+        Setup::of(Root::Own(tempfile::tempdir().expect("a folder")))
     }
 
     /// A folder of the repository as the root; nothing is written there.
     pub fn at(root: &Path) -> Self {
-        Setup { root: Root::Given(root.to_owned()), env: Vec::new() }
+        Setup::of(Root::Given(root.to_owned()))
+    }
+
+    fn of(root: Root) -> Self {
+        Setup { root, env: Vec::new(), binary: env!("CARGO_BIN_EXE_moongate").into() }
+    }
+
+    /// Another copy of the binary.
+    pub fn binary(mut self, binary: &Path) -> Self {
+        self.binary = binary.to_owned();
+        self
     }
 
     /// Writes a file below the root.
@@ -88,7 +99,7 @@ impl Setup {
 
     /// Runs a command of the binary to its end in the root: `check`, `schema`, ...
     pub async fn run(&self, arguments: &[&str]) -> Ran {
-        let output = super::within(60, "the end of a command", command(self.root.path(), &self.env).args(arguments).output());
+        let output = super::within(60, "the end of a command", self.command().args(arguments).output());
         let output = output.await.expect("the binary starts");
         Ran {
             code: output.status.code(),
@@ -99,14 +110,25 @@ impl Setup {
 
     /// Begins a command of the binary in the root that goes on until it is killed, or dropped.
     pub fn spawn(&self, arguments: &[&str]) -> Child {
-        command(self.root.path(), &self.env).args(arguments).spawn().expect("the binary starts")
+        self.command().args(arguments).spawn().expect("the binary starts")
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.current_dir(self.root.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        for name in ["MOONGATE_LISTEN", "MOONGATE_UPSTREAM", "MOONGATE_CONFIG", "LMSTUDIO_URL", "HTTP_PROXY", "http_proxy"] {
+            command.env_remove(name);
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
     }
 
     /// Starts the gateway and waits until it is ready.
     pub async fn start(self) -> Gateway {
         for _ in 0..PORT_TRIES {
             let address = free_address();
-            let mut child = command(self.root.path(), &self.env)
+            let mut child = self
+                .command()
                 .args(["serve", "--config", "config/gateway.yaml", "--listen", &address.to_string()])
                 .spawn()
                 .expect("the binary starts");
@@ -130,16 +152,6 @@ pub struct Ran {
     pub stdout: String,
     /// What it complained about.
     pub stderr: String,
-}
-
-fn command(root: &Path, env: &[(String, String)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_moongate"));
-    command.current_dir(root).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    for name in ["MOONGATE_LISTEN", "MOONGATE_UPSTREAM", "MOONGATE_CONFIG", "LMSTUDIO_URL", "HTTP_PROXY", "http_proxy"] {
-        command.env_remove(name);
-    }
-    command.envs(env.iter().map(|(name, value)| (name, value)));
-    command
 }
 
 /// A port of this process' own, below those that the system gives to whoever asks for any: no fake server can be given it meanwhile.

@@ -21,6 +21,14 @@ pub fn python(script: &str) -> Command {
     command
 }
 
+/// A module of Python's, such as `venv`, run by the tests' own Python.
+#[cfg(feature = "python")]
+pub fn python_module(name: &str) -> Command {
+    let mut command = Command::new(file(".venv/bin/python"));
+    command.args(["-m", name]);
+    command
+}
+
 /// A JavaScript file of the repository, run by Node.
 pub fn node(script: &str) -> Command {
     file("tests/clients/node_modules");

@@ -42,6 +42,13 @@ class Call:
         return bool(self.jobs or self.tasks) or (self.task is not None and not self.task.done())
 
 
+    def interrupt_abandoned(self) -> None:
+        """Ask the threads to end whose results nobody waits for any more."""
+        for job in list(self.jobs):
+            if job.future.cancelled():
+                job.interrupt()
+
+
 _CANCELLED = {
     "kind": "cancelled",
     "message": "the gateway cancelled the call",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import sys
 import traceback
 from collections import OrderedDict
+from collections.abc import Awaitable
 from contextvars import ContextVar
 from typing import Any
 
 from moongate_worker.asks import Asks
-from moongate_worker.calls import current_call
+from moongate_worker.calls import Call, current_call
 from moongate_worker.failures import CallError
 from moongate_worker.threads import UserExit
 from moongate_worker.values import tool_text
@@ -49,9 +51,14 @@ def asks_gateway(agent: Any) -> bool:
     return getattr(agent, _MARK, False)
 
 
-def tool_failed(about: Any) -> None:
-    """Note that the current tool failed; leaves the wording to the SDK (a `tool_error_formatter`)."""
-    _note_failure(about.tool_name, getattr(about, "error", None))
+def tool_failed(about: Any) -> str | None:
+    """What the model reads of a tool that failed (a `tool_error_formatter`); `None` leaves the wording to the SDK.
+
+    The SDK tells the model no more than that there was an error, from which it can learn nothing.
+    """
+    error = getattr(about, "error", None)
+    _note_failure(about.tool_name, error)
+    return None if error is None else f"The tool failed: {type(error).__name__}: {error}"
 
 
 class _Copies:
@@ -126,7 +133,10 @@ class _Copies:
             failed: list[bool] = []
             token = _failed.set(failed)
             try:
-                result = await invoke(context, json.dumps(accepted))
+                result = await _within(call, invoke(context, json.dumps(accepted)))
+            except _TimedOut as error:
+                failed.append(True)
+                result = str(error)
             except (SystemExit, KeyboardInterrupt) as error:
                 raise UserExit(error) from error
             finally:
@@ -170,6 +180,27 @@ class _Copies:
             on_invoke_tool=on_invoke_tool,
             strict_json_schema=False,
         )
+
+
+class _TimedOut(Exception):
+    """A tool took longer than it may. The message is what the model reads."""
+
+
+async def _within(call: Call, invoked: Awaitable[Any]) -> Any:
+    """What the tool returns, within the time that the gateway gives the tools of this run."""
+    limit = None if call.request is None else call.request.tool_timeout
+    task = asyncio.ensure_future(invoked)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=limit)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if done:
+        return task.result()
+    task.cancel()
+    # Its thread, where it has one, is asked to end; one that resists is found when the run ends.
+    asyncio.get_running_loop().call_soon(call.interrupt_abandoned)
+    raise _TimedOut(f"timed out after {limit:g} s")
 
 
 def _note_failures(tool: Any) -> None:

@@ -22,6 +22,8 @@ class RunRequest:
     review: bool
     """Whether the gateway wants to see the results of the agent's own tools."""
     parallel_tool_calls: bool
+    tool_timeout: float | None
+    """Seconds that one of the agent's own tools may take."""
     context: dict[str, Any]
 
     @classmethod
@@ -37,5 +39,6 @@ class RunRequest:
             settings=frame.get("settings") or {},
             review=frame.get("review", False),
             parallel_tool_calls=frame.get("parallel_tool_calls", True),
+            tool_timeout=frame.get("tool_timeout"),
             context=frame.get("context") or {},
         )

@@ -82,21 +82,20 @@ class ToolCall:
 
 
 def _schema(function: Callable[..., Any]) -> Any:
-    from agents.exceptions import UserError
     from agents.function_schema import function_schema
 
     try:
-        try:
-            return function_schema(function)
-        except UserError:
-            # Free-form parameters, such as a plain dict, have no strict schema.
-            return function_schema(function, strict_json_schema=False)
+        # A strict schema would require every parameter, those with a default as well, and there is none of a plain dict.
+        schema = function_schema(function, strict_json_schema=False)
     except Exception as error:
         code = getattr(inspect.unwrap(function), "__code__", None)
         place = {} if code is None else {"file": code.co_filename, "line": code.co_firstlineno}
         raise CallError(
             "load", f"its parameters cannot be described as JSON Schema: {describe(error)}", **place
         ) from error
+    # A misspelt name is told, not ignored.
+    schema.params_json_schema.setdefault("additionalProperties", False)
+    return schema
 
 
 def _definition(name: str, description: str | None, parameters: dict[str, Any]) -> dict[str, Any]:
