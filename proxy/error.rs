@@ -64,6 +64,8 @@ kinds! {
     UpstreamRejected = 400, "invalid_request_error", None;
     /// The upstream is limiting us.
     UpstreamRateLimited = 429, "requests", Some("rate_limit_exceeded");
+    /// All places at the upstream are taken (`max_concurrent`), and no more may wait for one, or not for longer.
+    UpstreamBusy = 429, "requests", Some("concurrency_limit_exceeded");
     /// The upstream's answer was an error, or not an answer.
     UpstreamError = 502, "server_error", Some("upstream_error");
     /// No connection to the upstream.

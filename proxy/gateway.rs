@@ -100,6 +100,7 @@ impl Gateway {
             }
             Target::Upstream(upstream) => {
                 context.forward(upstream, body, &peek, rename);
+                context.take_place(session, caller).await?;
                 Ok(false)
             }
         }
@@ -125,6 +126,7 @@ impl Gateway {
         match target {
             Target::Upstream(upstream) => {
                 context.forward(upstream, body, &peek, rename);
+                context.take_place(session, caller).await?;
                 Ok(false)
             }
             Target::Agent(_) => {

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// The metrics of this process.
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -17,6 +17,7 @@ pub struct Metrics {
     runs: IntCounterVec,
     tool_calls: IntCounterVec,
     reloads: IntCounterVec,
+    upstream_waiting: IntGaugeVec,
     python_ends: IntCounter,
     /// Python workers that take calls.
     pub python_workers: IntGauge,
@@ -44,6 +45,10 @@ impl Metrics {
             runs: counters(&registry, "runs_total", "Runs ended.", &["agent", "outcome"]),
             tool_calls: counters(&registry, "tool_calls_total", "Tool calls executed by runs.", &["provider", "outcome"]),
             reloads: counters(&registry, "reloads_total", "Reloads of the configuration.", &["outcome"]),
+            upstream_waiting: {
+                let options = Opts::new("moongate_upstream_waiting", "Requests that wait for a place at an upstream.");
+                register(&registry, IntGaugeVec::new(options, &["upstream"]))
+            },
             python_ends: register(
                 &registry,
                 IntCounter::new("moongate_python_worker_ends_total", "Python workers that ended, or were ended, while they were wanted."),
@@ -80,6 +85,11 @@ impl Metrics {
     /// A tool call was executed.
     pub fn tool_call(&self, provider: &str, ok: bool) {
         self.tool_calls.with_label_values(&[provider, if ok { "ok" } else { "error" }]).inc();
+    }
+
+    /// So many requests more wait for a place at this upstream.
+    pub fn upstream_waiting(&self, upstream: &str, more: i64) {
+        self.upstream_waiting.with_label_values(&[upstream]).add(more);
     }
 
     /// A Python worker was lost.

@@ -13,6 +13,7 @@ use crate::chat::{Choice, Prompt, Reply, sse};
 use crate::error::{Error, Kind, Result};
 use crate::upstream::Upstream;
 use crate::upstream::catalog::root_cause;
+use crate::upstream::queue::Place;
 
 /// How much of an upstream's error answer is read, in bytes.
 const MAX_ERROR_BYTES: usize = 64 << 10;
@@ -34,6 +35,8 @@ pub struct ModelStream {
     frames: VecDeque<Frame>,
     finished: bool,
     ended: bool,
+    /// Ours among those that may be at the upstream at once.
+    _place: Option<Place>,
 }
 
 #[derive(Debug)]
@@ -42,9 +45,10 @@ enum Form {
     Whole(Vec<u8>),
 }
 
-/// Asks the model. The upstream is always streamed from, so that it notices when we leave.
+/// Asks the model, when it is the turn of this key at the upstream. The upstream is always streamed from, so that it notices when we leave.
 /// Returns once the upstream has begun to answer; a refusal of its is an error here.
-pub async fn ask(upstream: &Upstream, prompt: &Prompt) -> Result<ModelStream> {
+pub async fn ask(upstream: &Upstream, prompt: &Prompt, key: Option<&str>) -> Result<ModelStream> {
+    let place = upstream.enter(key).await?;
     let body = Bytes::from(encode(prompt));
     let mut attempt = 0;
     let response = loop {
@@ -70,6 +74,7 @@ pub async fn ask(upstream: &Upstream, prompt: &Prompt) -> Result<ModelStream> {
         frames: VecDeque::new(),
         finished: false,
         ended: false,
+        _place: place,
     })
 }
 
@@ -88,6 +93,7 @@ impl ModelStream {
             frames,
             finished: true,
             ended: true,
+            _place: None,
         })
     }
 

@@ -2,16 +2,20 @@
 
 pub mod catalog;
 pub mod peer;
+pub mod queue;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use http::HeaderValue;
 use url::Url;
 
 use crate::config::document::{self, UpstreamKind};
 use crate::demo::Demo;
+use crate::error::Result as Answered;
 use catalog::Catalog;
 use peer::Peers;
+use queue::{Place, Queue};
 
 /// One upstream. Plain traffic, which Pingora forwards, and the model calls of runs both go through it.
 /// It lives on over a reload that does not change its document.
@@ -27,6 +31,7 @@ pub struct Upstream {
     authorization: Option<HeaderValue>,
     client: reqwest::Client,
     peers: Peers,
+    queue: Option<Arc<Queue>>,
     /// Keeps the built-in server alive as long as somebody calls it.
     _demo: Option<Demo>,
 }
@@ -59,7 +64,18 @@ impl Upstream {
         };
         let peers = Peers::new(&base, &settings, &certificates).map_err(|e| ("base_url", e))?;
         let client = client(&settings, &certificates).map_err(|e| ("base_url", e.to_string()))?;
-        Ok(Upstream { name: name.to_owned(), settings, catalog: Catalog::default(), base, authorization, client, peers, _demo: demo })
+        let queue = settings.max_concurrent.map(|places| Queue::new(name, places, settings.queue.clone()));
+        Ok(Upstream {
+            name: name.to_owned(),
+            settings,
+            catalog: Catalog::default(),
+            base,
+            authorization,
+            client,
+            peers,
+            queue,
+            _demo: demo,
+        })
     }
 
     /// Whether this upstream can serve a configuration with this document, so that a reload may keep it.
@@ -95,6 +111,23 @@ impl Upstream {
     /// Where Pingora connects.
     pub fn peers(&self) -> &Peers {
         &self.peers
+    }
+
+    /// A place among those that may be at this server at once (`max_concurrent`), as soon as it is this key's turn.
+    /// `None` where there is no limit. Hold it until the answer is complete.
+    pub async fn enter(&self, key: Option<&str>) -> Answered<Option<Place>> {
+        match &self.queue {
+            Some(queue) => queue.enter(key).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// As `enter`, where it need not wait: `Err` when it must.
+    pub fn try_enter(&self) -> Result<Option<Place>, ()> {
+        match &self.queue {
+            Some(queue) => queue.try_enter().map(Some).ok_or(()),
+            None => Ok(None),
+        }
     }
 
     /// A request of our own to `path` under `base_url`, with our credentials.

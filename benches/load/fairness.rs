@@ -85,9 +85,6 @@ pub fn run(executable: &Path, python: &Path, company: Company, pairs: usize) -> 
         document["python"] = json!({ "venv": environment(python)?, "workers": 1 });
     }
     let gateway = Process::gateway(executable, &document, &[("spin.lua", SPIN), ("spin.py", SPIN_PYTHON)])?;
-    // The first run waits until a worker is there.
-    let first = Load { addr: gateway.addr, request: chat(&gateway, "spinning", true), streams: true, connections: 1 };
-    runtime.block_on(async { first.connect().await?.run_times(1).await })?;
     let (mut beside_spinning, mut beside_burner) = (Felt::default(), Felt::default());
     for _ in 0..pairs {
         runtime.block_on(slice(&gateway, &upstream, true, &mut beside_spinning))?;

@@ -1,6 +1,6 @@
 //! The processes of the bench: started, waited for, measured, and ended with it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -57,7 +57,7 @@ impl Process {
         let mut command = Command::new(executable);
         command.args(["serve", "--listen", &addr.to_string(), "--config"]).arg(file);
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        let started = Process { addr, child, folder: None }.listening();
+        let started = Process { addr, child, folder: None }.listening().and_then(Process::ready);
         let mut process = started.map_err(|error| format!("{error}; see {}", folder.join("gateway.log").display()))?;
         process.folder = Some(folder);
         Ok(process)
@@ -80,6 +80,23 @@ impl Process {
                 return Err(format!("nothing listens on {}", self.addr).into());
             }
         }
+    }
+
+    /// Waits until all that it starts, Python workers too, is there.
+    #[expect(clippy::disallowed_methods, reason = "the bench has nothing else to do while a process starts")]
+    fn ready(self) -> Result<Self> {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            let mut answer = String::new();
+            let mut stream = TcpStream::connect(self.addr)?;
+            write!(stream, "GET /readyz HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.addr)?;
+            stream.read_to_string(&mut answer)?;
+            if answer.starts_with("HTTP/1.1 200 ") {
+                return Ok(self);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Err("the gateway is not ready".into())
     }
 
     /// The CPU time of all its threads since their start.

@@ -116,7 +116,7 @@ impl Scene {
             }
         };
         let prompt = Prompt { model, messages: request.messages, tools: request.tools, rest: request.rest };
-        let mut stream = self.around.ask(&upstream, &prompt).await?;
+        let mut stream = self.around.ask(&upstream, &prompt, self.caller.key_id()).await?;
         let mut reply = Reply::default();
         while let Some(frame) = stream.next().await? {
             frame.deltas.iter().for_each(|delta| reply.push(delta));

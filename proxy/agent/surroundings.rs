@@ -87,11 +87,11 @@ impl Surroundings {
         }
     }
 
-    /// Asks a model; returns once it has begun to answer.
-    pub async fn ask(&self, upstream: &Upstream, prompt: &Prompt) -> Result<ModelStream> {
+    /// Asks a model for whoever has this key; returns once it has begun to answer.
+    pub async fn ask(&self, upstream: &Upstream, prompt: &Prompt, key: Option<&str>) -> Result<ModelStream> {
         match &self.stand_in {
             Some(stand_in) => ModelStream::of_message(stand_in.model(prompt).await?),
-            None => model::ask(upstream, prompt).await,
+            None => model::ask(upstream, prompt, key).await,
         }
     }
 

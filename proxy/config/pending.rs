@@ -5,7 +5,7 @@ use super::fault::Fault;
 use super::load::Loaded;
 
 /// Keys of the gateway's document. `*` is any name, `[*]` any item.
-const DOCUMENT: [&str; 18] = [
+const DOCUMENT: [&str; 16] = [
     "auth.anonymous.client_tools",
     "auth.anonymous.limits",
     "auth.anonymous.progress",
@@ -22,8 +22,6 @@ const DOCUMENT: [&str; 18] = [
     "sessions",
     "telemetry.otlp_endpoint",
     "upstreams.*.health.path",
-    "upstreams.*.max_concurrent",
-    "upstreams.*.queue",
 ];
 
 /// Keys of an agent's document.

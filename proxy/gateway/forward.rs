@@ -10,10 +10,12 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{ErrorSource, ErrorType};
 
 use super::context::{Context, answer_begun};
+use crate::access::Caller;
 use crate::chat::peek::Peek;
-use crate::downstream::{Answer, body, is_credential};
-use crate::error::{Error, Kind};
+use crate::downstream::{Answer, answer, body, is_credential};
+use crate::error::{Error, Kind, Result};
 use crate::upstream::Upstream;
+use crate::upstream::queue::Place;
 
 /// Where a request is passed on to.
 pub struct Forward {
@@ -25,6 +27,8 @@ pub struct Forward {
     /// The position of the address that was tried first, and how many were tried in vain.
     first: usize,
     attempt: usize,
+    /// Ours among those that may be at the upstream at once.
+    place: Option<Place>,
 }
 
 /// What the client shows to us alone, and headers about the way its request came: neither concerns anybody behind the gateway.
@@ -35,7 +39,7 @@ fn is_private(name: &HeaderName) -> bool {
 impl Forward {
     /// A request to this upstream; without a `body` we look at no byte of it.
     pub fn new(upstream: Arc<Upstream>, body: Option<Bytes>) -> Forward {
-        Forward { first: upstream.peers().first(), upstream, body, passed: 0, attempt: 0 }
+        Forward { first: upstream.peers().first(), upstream, body, passed: 0, attempt: 0, place: None }
     }
 
     /// The upstream's name, for the record.
@@ -45,6 +49,18 @@ impl Forward {
 }
 
 impl Context {
+    /// Waits for a place at the upstream where it has only so many. A client that leaves meanwhile gives up its own.
+    pub(super) async fn take_place(&mut self, session: &mut Session, caller: &Caller) -> Result<()> {
+        let Some(forward) = &mut self.forward else { return Ok(()) };
+        forward.place = match forward.upstream.try_enter() {
+            Ok(place) => place,
+            // Pingora is to find the end of a chunked body unread, and while that is so the client's leaving does not show.
+            Err(()) if !session.as_downstream_mut().is_body_done() => forward.upstream.enter(caller.key_id()).await?,
+            Err(()) => answer::unless_gone(session, forward.upstream.enter(caller.key_id())).await?,
+        };
+        Ok(())
+    }
+
     /// Passes a request on whose body we read, its `model` replaced where the route says so.
     pub(super) fn forward(&mut self, upstream: Arc<Upstream>, body: Bytes, peek: &Peek, rename: Option<String>) {
         let body = match rename {

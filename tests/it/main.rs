@@ -26,6 +26,7 @@ mod mcp_real;
 mod models;
 #[cfg(feature = "python")]
 mod python;
+mod queue;
 mod readme;
 mod refusals;
 mod reload;

@@ -182,7 +182,7 @@ fn collect(from: impl AsyncRead + Unpin + Send + 'static, log: Log) {
     });
 }
 
-/// Asks `/readyz` until it says yes. The only place in these tests that asks again and again: a process has no event for "I listen".
+/// Asks `/readyz` until it says yes: a process has no event for "I listen".
 async fn ready(address: SocketAddr, child: &mut Child) -> bool {
     let mut pause = Duration::from_millis(2);
     for _ in 0..200 {
@@ -251,6 +251,23 @@ impl Gateway {
     /// `POST /reload`.
     pub async fn reload(&self) -> Answer {
         self.post("/reload").header("content-length", "0").answer().await
+    }
+
+    /// What it counts under this name now, labels included where it has some.
+    pub async fn metric(&self, name: &str) -> i64 {
+        let text = self.get("/metrics").answer().await.text();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().expect("a number"))
+    }
+
+    /// Waits until it counts so many. Asked again and again: a counter has no event.
+    pub async fn counts(&self, name: &str, wanted: i64) {
+        let reached = async {
+            while self.metric(name).await != wanted {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        super::within(30, &format!("{name} at {wanted}"), reached).await;
     }
 
     /// The id of its process.
