@@ -7,7 +7,8 @@ use http::HeaderMap;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::config::document::{Anonymous as Rights, Auth};
+use crate::config::document::{Anonymous as Rights, Auth, Client};
+use crate::config::{BackgroundTasks, ClientTools, Progress};
 use crate::error::{Error, Kind, Result};
 
 /// The keys of a snapshot, hashed.
@@ -35,6 +36,16 @@ struct Grant {
     admin: bool,
     /// Lists of key ids do not hold.
     is_operator: bool,
+    habits: Habits,
+}
+
+/// What a key says of the client that uses it.
+#[derive(Debug, Default)]
+struct Habits {
+    client: Option<Client>,
+    progress: Option<Progress>,
+    client_tools: Option<ClientTools>,
+    background_tasks: Option<BackgroundTasks>,
 }
 
 impl Access {
@@ -87,7 +98,7 @@ impl Access {
 impl Caller {
     /// The operator, whose scripts and tests may use every model, also one that is kept for some keys.
     pub fn operator() -> Caller {
-        Caller(Some(Arc::new(Grant { id: None, models: None, admin: false, is_operator: true })))
+        Caller(Some(Arc::new(Grant { id: None, models: None, admin: false, is_operator: true, habits: Habits::default() })))
     }
 
     /// The key's id; `None` for anybody.
@@ -103,6 +114,32 @@ impl Caller {
     /// Whether the caller may use the management endpoints by its key.
     pub fn is_admin(&self) -> bool {
         self.0.as_ref().is_some_and(|grant| grant.admin)
+    }
+
+    /// Whether its key says that this is Open WebUI.
+    pub fn is_openwebui(&self) -> bool {
+        self.habits().is_some_and(|habits| habits.client == Some(Client::Openwebui))
+    }
+
+    /// How it wants to see tools work; `None` where its key does not say.
+    pub fn progress(&self) -> Option<Progress> {
+        self.habits()?.progress
+    }
+
+    /// What becomes of the tools that it brings. Open WebUI brings dozens of its own, which would drown an agent's.
+    pub fn client_tools(&self) -> ClientTools {
+        let default = if self.is_openwebui() { ClientTools::Ignore } else { ClientTools::Offer };
+        self.habits().and_then(|habits| habits.client_tools).unwrap_or(default)
+    }
+
+    /// What answers its background tasks.
+    pub fn background_tasks(&self) -> BackgroundTasks {
+        let default = if self.is_openwebui() { BackgroundTasks::Plain } else { BackgroundTasks::Agent };
+        self.habits().and_then(|habits| habits.background_tasks).unwrap_or(default)
+    }
+
+    fn habits(&self) -> Option<&Habits> {
+        Some(&self.0.as_ref()?.habits)
     }
 
     /// Whether the caller may use everything that an upstream offers.
@@ -138,7 +175,13 @@ fn grant(id: Option<String>, rights: &Rights) -> Result<Caller, String> {
         }
         _ => None,
     };
-    Ok(Caller(Some(Arc::new(Grant { id, models, admin: rights.admin, is_operator: false }))))
+    let habits = Habits {
+        client: rights.client,
+        progress: rights.progress,
+        client_tools: rights.client_tools,
+        background_tasks: rights.background_tasks,
+    };
+    Ok(Caller(Some(Arc::new(Grant { id, models, admin: rights.admin, is_operator: false, habits }))))
 }
 
 /// The key that the request carries.

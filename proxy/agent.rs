@@ -13,12 +13,13 @@ mod speak;
 pub mod surroundings;
 pub mod tool_calls;
 pub mod turns;
+pub mod voice;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::chat::Object;
-use crate::config::{ClientTools, Policies};
+use crate::config::{ClientTools, Policies, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::hooks::Hooks;
 use crate::python::Python;
@@ -77,8 +78,10 @@ pub struct Agent {
     pub tools: Tools,
     /// The limits of its runs.
     pub policies: Policies,
-    /// What becomes of the tools that a client brings.
-    pub client_tools: ClientTools,
+    /// What becomes of the tools that a client brings; `None` is as the key says.
+    pub client_tools: Option<ClientTools>,
+    /// How its tools' progress is shown; `None` is as the key says.
+    pub progress: Option<Progress>,
     /// The ids of the keys that may use it; `None` is every key.
     pub allow: Option<Vec<String>>,
 }
@@ -114,8 +117,7 @@ impl Agent {
     pub async fn drive(&self, run: &mut Run) -> Result<()> {
         let Err(error) = self.attempt(run).await else { return Ok(()) };
         run.recover(error).await.map_err(|mut error| {
-            let passing =
-                matches!(error.kind, Kind::UpstreamUnreachable | Kind::UpstreamRateLimited | Kind::UpstreamError | Kind::UpstreamEmpty);
+            let passing = is_passing(error.kind);
             if run.scene.ledger.totals().tool_calls > 0 || !passing {
                 error.should_retry = Some(false);
             }
@@ -137,4 +139,10 @@ impl Agent {
             Err(Error::new(Kind::RunTimeout, format!("The agent did not finish within {seconds} s.")))
         })
     }
+}
+
+/// Whether the same request may go well a moment later.
+fn is_passing(kind: Kind) -> bool {
+    use Kind::{UpstreamBusy, UpstreamEmpty, UpstreamError, UpstreamRateLimited, UpstreamUnreachable};
+    matches!(kind, UpstreamBusy | UpstreamEmpty | UpstreamError | UpstreamRateLimited | UpstreamUnreachable)
 }

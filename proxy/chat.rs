@@ -2,8 +2,10 @@
 
 pub mod fold;
 pub mod peek;
+pub mod progress;
 pub mod request;
 pub mod sse;
+pub mod task;
 pub mod wire;
 
 use serde::{Deserialize, Serialize};

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod body;
+pub mod client;
 pub mod cors;
 
 use bytes::Bytes;

@@ -14,19 +14,20 @@ use http::{Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
-use tokio::sync::mpsc;
 
 use crate::access::Caller;
 use crate::admin;
 use crate::agent::Agent;
 use crate::agent::opening::Opening;
-use crate::agent::run::{EVENTS, Run};
+use crate::agent::run::Run;
 use crate::agent::scene::Scene;
 use crate::agent::surroundings::{Models, Route, Target};
 use crate::agent::turns::Turns;
+use crate::agent::voice::Voice;
 use crate::chat::peek::Peek;
 use crate::chat::request::{ChatRequest, missing};
-use crate::downstream::{answer, body, cors, visible_headers};
+use crate::downstream::answer::Manner;
+use crate::downstream::{answer, body, client, cors, visible_headers};
 use crate::error::{Error, Kind, Result};
 use crate::flight::Flight;
 use crate::snapshot::reload::Snapshots;
@@ -91,6 +92,11 @@ impl Gateway {
         let model = peek.model.as_deref().ok_or_else(|| missing("model"))?;
         let Route { target, rename } = context.snapshot.routes.find(model, caller)?;
         match target {
+            Target::Agent(agent) if client::is_background(&session.req_header().headers, caller, &body) => {
+                context.forward(agent.upstream.clone(), body, &peek, Some(agent.model.clone()));
+                context.take_place(session, caller).await?;
+                Ok(false)
+            }
             Target::Agent(agent) => {
                 context.run_of(&agent);
                 require_json(session.req_header())?;
@@ -146,6 +152,7 @@ impl Gateway {
         model: &str,
     ) -> Result<()> {
         let head = session.req_header();
+        let progress = client::progress(&head.headers, caller, agent.progress)?;
         let (method, path) = (head.method.to_string(), head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned());
         let (around, headers) = (context.snapshot.around.clone(), Arc::new(visible_headers(&head.headers)));
         let scene = Scene::new(agent.clone(), around, caller.clone(), self.turns.clone(), context.ledger.clone(), headers);
@@ -153,11 +160,11 @@ impl Gateway {
         answer::unless_gone(session, opening.announce(&method, &path, model)).await?;
         let request = ChatRequest::parse(body)?;
         agent.check_available()?;
-        let (events, pieces) = mpsc::channel(EVENTS);
-        let streamed = request.stream;
-        let run = Run::begin(opening, request, events)?;
+        let manner = Manner { streamed: request.stream, progress };
+        let (voice, heard) = Voice::new(manner.wants_tools());
+        let run = Run::begin(opening, request, voice)?;
         context.answered = true;
-        answer::stream(session, &context.extra, &agent, run, pieces, streamed).await
+        answer::stream(session, &context.extra, &agent, run, heard, manner).await
     }
 }
 

@@ -5,22 +5,20 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::sync::mpsc;
 
 use super::Definition;
 use super::opening::Opening;
 use super::scene::Scene;
 use super::tool_calls::ToolCalls;
 use super::turns::Half;
+use super::voice::Voice;
+use crate::chat::progress;
 use crate::chat::request::ChatRequest;
 use crate::chat::wire::{Envelope, mint_call_id};
 use crate::chat::{CallDelta, Choice, Delta, Message, Object, Prompt, Reply, ToolCall, Usage, forget_tools, tool_name};
 use crate::config::{ClientTools, OnLimit};
 use crate::error::{Error, Kind, Result};
 use crate::hooks::{HookRun, Point, Verdict};
-
-/// How many pieces of a reply may wait for a slow client before the model has to.
-pub const EVENTS: usize = 64;
 
 /// One request worked on by one agent.
 pub struct Run {
@@ -30,7 +28,7 @@ pub struct Run {
     pub(super) hooks: Arc<HookRun>,
     pub(super) request: ChatRequest,
     client_tools: HashSet<String>,
-    pub(super) events: mpsc::Sender<Delta>,
+    pub(super) voice: Voice,
     /// The text so far, by choice, for `post_response`.
     pub(super) said: BTreeMap<u32, String>,
     /// The text is kept back until `post_response` has returned.
@@ -75,18 +73,20 @@ impl Turn {
 }
 
 impl Run {
-    /// Begins the run on its request. The pieces of the reply leave through `events`.
-    pub fn begin(opening: Opening, mut request: ChatRequest, events: mpsc::Sender<Delta>) -> Result<Run> {
+    /// Begins the run on its request. It is heard through `voice`.
+    pub fn begin(opening: Opening, mut request: ChatRequest, voice: Voice) -> Result<Run> {
         let Opening { scene, hooks, id } = opening;
         let agent = &scene.agent;
         if request.n() > 1 && agent.definition != Definition::Alias {
             let message = format!("The agent '{}' gives one choice: 'n' must be 1.", agent.name);
             return Err(Error::new(Kind::UnsupportedValue, message).param("n"));
         }
+        progress::forget(&mut request.messages);
         let include_usage = request.stream && request.include_usage;
         let envelope = Envelope { include_usage, ..Envelope::new(id, &request.model) };
         // Code of the SDK has no way to hand a call back.
-        if agent.client_tools == ClientTools::Ignore || agent.definition == Definition::Sdk {
+        let client_tools = agent.client_tools.unwrap_or(scene.caller.client_tools());
+        if client_tools == ClientTools::Ignore || agent.definition == Definition::Sdk {
             request.tools.clear();
         }
         let names = request.tools.iter().filter_map(tool_name);
@@ -98,7 +98,7 @@ impl Run {
             hooks: Arc::new(hooks),
             request,
             client_tools,
-            events,
+            voice,
             said: BTreeMap::new(),
             holds,
             has_spoken: false,
@@ -221,7 +221,7 @@ impl Run {
     }
 
     fn tool_calls(&self) -> ToolCalls<'_> {
-        ToolCalls { scene: &self.scene, hooks: &self.hooks }
+        ToolCalls { scene: &self.scene, hooks: &self.hooks, voice: &self.voice }
     }
 
     /// Before a hop: at a limit with `on_limit: answer`, this one is the last, and has no tools.

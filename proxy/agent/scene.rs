@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
-use tokio::sync::mpsc;
 
 use super::Agent;
 use super::ledger::Ledger;
 use super::opening::Opening;
-use super::run::{EVENTS, Run};
+use super::run::Run;
 use super::surroundings::{Route, Surroundings, Target};
 use super::turns::Turns;
+use super::voice::{Heard, Voice};
 use crate::access::Caller;
 use crate::chat::request::ChatRequest;
 use crate::chat::{Message, Object, Prompt, Reply, ToolResult};
@@ -139,12 +139,12 @@ impl Scene {
         let book = Ledger::within(&self.ledger);
         let (around, caller, turns) = (self.around.clone(), self.caller.clone(), self.turns.clone());
         let inner = Scene { depth: self.depth + 1, ..Scene::new(agent.clone(), around, caller, turns, book.clone(), self.headers()) };
-        let (events, mut pieces) = mpsc::channel(EVENTS);
+        let (voice, mut heard) = Voice::new(false);
         let opening = Opening::new(inner, &request.model);
-        let mut run = Run::begin(opening, request, events)?;
+        let mut run = Run::begin(opening, request, voice)?;
         let folding = async {
             let mut reply = Reply::default();
-            while let Some(delta) = pieces.recv().await {
+            while let Some(Heard::Piece(delta)) = heard.recv().await {
                 reply.push(&delta);
             }
             reply

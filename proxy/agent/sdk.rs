@@ -22,7 +22,8 @@ pub async fn drive(run: &mut Run) -> Result<()> {
     let unavailable = |why| scene.agent.unavailable(why);
     let python = scene.agent.python.as_ref().ok_or_else(|| unavailable("no Python".into()))?;
     let mut call = python.run(&order).await.map_err(unavailable)?;
-    let asking = Asking { scene: scene.clone(), hooks: run.hooks.clone(), defaults: run.defaults(), asks: call.asks() };
+    let (hooks, voice) = (run.hooks.clone(), run.voice.clone());
+    let asking = Asking { scene: scene.clone(), hooks, voice, defaults: run.defaults(), asks: call.asks() };
     let mut open = FuturesUnordered::new();
     let mut handles: HashMap<u64, AbortHandle> = HashMap::new();
     let mut reply = Reply::default();
@@ -85,7 +86,7 @@ impl Run {
             max_turns: agent.policies.max_tool_hops.saturating_add(1),
             tools: scene.offer.definitions().into_iter().filter_map(|mut tool| Some(tool.get_mut("function")?.take())).collect(),
             instructions: agent.instructions.clone(),
-            review: agent.hooks.has(crate::hooks::Point::OnToolResult),
+            review: agent.hooks.has(crate::hooks::Point::OnToolResult) || self.voice.tells_tools(),
             parallel_tool_calls: agent.policies.parallel_tool_calls,
             tool_timeout: agent.policies.tool_timeout.as_secs_f64(),
             context: serde_json::json!({ "run": self.envelope.id, "agent": agent.name, "key": scene.caller.key_id() }),

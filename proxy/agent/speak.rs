@@ -115,7 +115,6 @@ impl Run {
 
     pub(super) async fn send(&mut self, delta: Delta) -> Result<()> {
         self.has_spoken |= delta.content.is_some();
-        let sent = self.events.send(delta).await;
-        sent.map_err(|_| Error::new(Kind::ClientGone, "The client left."))
+        self.voice.say(delta).await
     }
 }

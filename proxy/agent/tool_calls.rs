@@ -5,6 +5,8 @@ use serde_json::Value;
 
 use super::run::aborted;
 use super::scene::Scene;
+use super::voice::Voice;
+use crate::chat::progress::Doing;
 use crate::chat::{Message, Object, ToolCall, ToolResult};
 use crate::error::Result;
 use crate::hooks::{CallView, Fits, HookRun, Point, ResultView, Verdict};
@@ -18,6 +20,7 @@ pub(super) const NO_MORE_CALLS: &str = "not executed: the limit of tool calls is
 pub(super) struct ToolCalls<'a> {
     pub(super) scene: &'a Scene,
     pub(super) hooks: &'a HookRun,
+    pub(super) voice: &'a Voice,
 }
 
 impl ToolCalls<'_> {
@@ -43,8 +46,15 @@ impl ToolCalls<'_> {
         Ok(messages)
     }
 
-    /// Executes one call, hooks included.
+    /// Executes one call, hooks included, and tells that it does.
     pub(super) async fn execute_one(self, call: &ToolCall) -> Result<ToolResult> {
+        self.voice.tell(|| Doing::Begins(call.clone())).await;
+        let result = self.attempt(call).await?;
+        self.voice.tell(|| Doing::Ended(call.clone(), result.clone())).await;
+        Ok(result)
+    }
+
+    async fn attempt(self, call: &ToolCall) -> Result<ToolResult> {
         let Some(tool) = self.scene.offer.find(&call.name) else {
             METRICS.tool_call("unknown", false);
             return Ok(ToolResult::error(format!("unknown tool `{}`; there are: {}", call.name, self.scene.offer.names())));

@@ -188,6 +188,18 @@ impl Envelope {
         self.chunk(delta.choice, fields.into(), delta.finish.as_deref(), delta.logprobs.as_ref())
     }
 
+    /// A chunk that is no piece of the reply: Open WebUI reads its `event`, everybody else finds no choice in it.
+    pub fn event(&self, event: &Value) -> Value {
+        let mut chunk = json!({
+            "id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model,
+            "choices": [], "event": event,
+        });
+        if self.include_usage {
+            chunk["usage"] = Value::Null;
+        }
+        chunk
+    }
+
     /// The last chunk of a stream with `include_usage`.
     pub fn usage(&self, usage: &Usage) -> Value {
         json!({

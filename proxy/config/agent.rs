@@ -150,6 +150,16 @@ pub enum Progress {
     None,
 }
 
+/// What answers the background tasks of a chat client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BackgroundTasks {
+    /// The agent's plain model: no tools, no hooks, no memory.
+    Plain,
+    /// The agent, as any chat.
+    Agent,
+}
+
 /// What becomes of the tools that a client brings to an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

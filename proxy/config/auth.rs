@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::agent::{ClientTools, Progress};
+use super::agent::{BackgroundTasks, ClientTools, Progress};
 use super::secret::Secret;
 
 /// Who may use the gateway.
@@ -64,6 +64,9 @@ rights! {
     progress: Option<Progress>,
     /// What becomes of the tools that the client brings to an agent. Default: `offer`; `ignore` with `client: openwebui`.
     client_tools: Option<ClientTools>,
+    /// What answers the background tasks of Open WebUI (titles, tags, follow-ups, queries) to an agent. Default: `agent`; `plain` with
+    /// `client: openwebui`.
+    background_tasks: Option<BackgroundTasks>,
 }
 
 /// One key and its rights.

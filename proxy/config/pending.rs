@@ -5,13 +5,9 @@ use super::fault::Fault;
 use super::load::Loaded;
 
 /// Keys of the gateway's document. `*` is any name, `[*]` any item.
-const DOCUMENT: [&str; 16] = [
-    "auth.anonymous.client_tools",
+const DOCUMENT: [&str; 12] = [
     "auth.anonymous.limits",
-    "auth.anonymous.progress",
-    "auth.keys[*].client_tools",
     "auth.keys[*].limits",
-    "auth.keys[*].progress",
     "limits",
     "models.*.fallback",
     "prices",
@@ -25,7 +21,7 @@ const DOCUMENT: [&str; 16] = [
 ];
 
 /// Keys of an agent's document.
-const AGENT: [&str; 2] = ["progress", "session"];
+const AGENT: [&str; 1] = ["session"];
 
 const MESSAGE: &str = "is accepted and has no effect yet";
 

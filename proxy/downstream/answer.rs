@@ -12,6 +12,8 @@ use tokio::time::MissedTickBehavior;
 use super::{Answer, Extra};
 use crate::agent::Agent;
 use crate::agent::run::Run;
+use crate::agent::voice::Heard;
+use crate::chat::progress::{Form, Shown};
 use crate::chat::wire::Envelope;
 use crate::chat::{Delta, Reply, sse};
 use crate::error::{Error, Kind, Result};
@@ -26,19 +28,19 @@ pub async fn stream(
     extra: &Extra,
     agent: &Agent,
     mut run: Run,
-    pieces: Receiver<Delta>,
-    streamed: bool,
+    heard: Receiver<Heard>,
+    manner: Manner,
 ) -> Result<()> {
     let mut writer = Writer {
         envelope: run.envelope.clone(),
         extra,
         started: Instant::now(),
         reply: Reply::default(),
-        streamed,
+        manner,
         head_sent: false,
         opened: Vec::new(),
     };
-    let outcome = writer.follow(session, agent, &mut run, pieces).await;
+    let outcome = writer.follow(session, agent, &mut run, heard).await;
     let usage = run.usage();
     drop(run);
     match outcome {
@@ -51,6 +53,22 @@ pub async fn stream(
             writer.fail(session, &error).await?;
             Err(error)
         }
+    }
+}
+
+/// How a client wants its answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// As it comes, by server-sent events.
+    pub streamed: bool,
+    /// How it is shown what the tools do; only in a stream.
+    pub progress: Option<Form>,
+}
+
+impl Manner {
+    /// Whether the run is to tell what its tools do.
+    pub fn wants_tools(self) -> bool {
+        self.streamed && self.progress.is_some()
     }
 }
 
@@ -75,7 +93,7 @@ struct Writer<'a> {
     extra: &'a Extra,
     started: Instant,
     reply: Reply,
-    streamed: bool,
+    manner: Manner,
     head_sent: bool,
     /// The choices above the first whose role has left.
     opened: Vec<u32>,
@@ -83,20 +101,20 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// The one place where a run, its pieces, the client's leaving and the clock meet.
-    async fn follow(&mut self, session: &mut Session, agent: &Agent, run: &mut Run, mut pieces: Receiver<Delta>) -> Result<()> {
+    async fn follow(&mut self, session: &mut Session, agent: &Agent, run: &mut Run, mut heard: Receiver<Heard>) -> Result<()> {
         let mut driving = std::pin::pin!(agent.drive(run));
         let mut pings = tokio::time::interval_at(tokio::time::Instant::now() + PING_EVERY, PING_EVERY);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
-                Some(piece) = pieces.recv() => {
+                Some(event) = heard.recv() => {
                     pings.reset();
-                    self.forward(session, piece, &mut pieces).await?;
+                    self.forward(session, event, &mut heard).await?;
                 }
                 outcome = &mut driving => {
-                    while let Ok(piece) = pieces.try_recv() {
-                        self.forward(session, piece, &mut pieces).await?;
+                    while let Ok(event) = heard.try_recv() {
+                        self.forward(session, event, &mut heard).await?;
                     }
                     return outcome;
                 }
@@ -105,22 +123,38 @@ impl Writer<'_> {
                         return Err(Error::new(Kind::ClientGone, "The client left.").source(error));
                     }
                 }
-                _ = pings.tick(), if self.streamed => self.write(session, Bytes::from_static(sse::PING)).await?,
+                _ = pings.tick(), if self.manner.streamed => self.write(session, Bytes::from_static(sse::PING)).await?,
             }
         }
     }
 
-    /// Sends a piece, and with it those that wait behind it.
-    async fn forward(&mut self, session: &mut Session, piece: Delta, pieces: &mut Receiver<Delta>) -> Result<()> {
-        if !self.streamed {
-            self.reply.push(&piece);
+    /// Sends what was heard, and with it what waits behind it.
+    async fn forward(&mut self, session: &mut Session, event: Heard, heard: &mut Receiver<Heard>) -> Result<()> {
+        if !self.manner.streamed {
+            if let Heard::Piece(piece) = event {
+                self.reply.push(&piece);
+            }
             return Ok(());
         }
-        let mut bytes = self.encode(&piece);
-        while let Ok(next) = pieces.try_recv() {
-            bytes.extend(self.encode(&next));
+        let mut bytes = self.encode_heard(event);
+        while let Ok(next) = heard.try_recv() {
+            bytes.extend(self.encode_heard(next));
         }
         self.write(session, bytes.into()).await
+    }
+
+    fn encode_heard(&mut self, event: Heard) -> Vec<u8> {
+        match (event, self.manner.progress) {
+            (Heard::Piece(piece), _) => self.encode(&piece),
+            (Heard::Tool(_), None) => Vec::new(),
+            (Heard::Tool(doing), Some(form)) => {
+                let shown = form.show(&doing).into_iter().map(|shown| match shown {
+                    Shown::Event(event) => self.envelope.event(&event),
+                    Shown::Piece(piece) => self.envelope.piece(&piece),
+                });
+                shown.flat_map(|chunk| sse::encode(&chunk)).collect()
+            }
+        }
     }
 
     /// A piece as an event; the role before the first one of each further choice. The first choice's leaves with the header.
@@ -135,7 +169,7 @@ impl Writer<'_> {
     }
 
     async fn end(mut self, session: &mut Session, usage: crate::chat::Usage) -> Result<()> {
-        if !self.streamed {
+        if !self.manner.streamed {
             self.reply.usage = usage;
             let answer = Answer::json(&self.envelope.completion(&self.reply));
             let timing = format!("run;dur={:.1}", self.started.elapsed().as_secs_f64() * 1000.0);

@@ -224,6 +224,8 @@ pub enum What {
         name: String,
         /// The arguments as the model wrote them.
         arguments: String,
+        /// The call's id.
+        id: String,
     },
     /// What becomes of the result of a tool of the code's own.
     AfterTool {
@@ -231,6 +233,8 @@ pub enum What {
         name: String,
         /// The arguments that it was called with.
         arguments: Object,
+        /// The call's id.
+        id: String,
         /// What it returned.
         content: String,
         /// Whether that is a failure.

@@ -159,7 +159,8 @@ fn agent(entry: &AgentEntry, loaded: &Loaded, upstreams: &[Arc<Upstream>], aroun
             scripts: scripts(&doc.hooks),
             tools,
             policies: doc.policies.clone(),
-            client_tools: doc.client_tools.unwrap_or(ClientTools::Offer),
+            client_tools: doc.client_tools,
+            progress: doc.progress,
             allow: doc.allow.clone(),
         }),
         _ => Err(faults),
@@ -191,7 +192,8 @@ fn run_of_alias(name: &str, alias: &Alias, loaded: &Loaded, upstreams: &[Arc<Ups
         scripts: scripts(&alias.hooks),
         tools: Tools::none(),
         policies: Policies { timeout: ALIAS_TIMEOUT, ..Policies::default() },
-        client_tools: ClientTools::Offer,
+        client_tools: Some(ClientTools::Offer),
+        progress: None,
         allow: alias.allow.clone(),
     })
 }

@@ -6,13 +6,13 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 
 use crate::access::Caller;
 use crate::agent::opening::Opening;
-use crate::agent::run::{EVENTS, Run};
+use crate::agent::run::Run;
 use crate::agent::scene::Scene;
 use crate::agent::surroundings::{Models, Route, StandIn, Surroundings, Target};
+use crate::agent::voice::{Heard, Voice};
 use crate::agent::{Agent, ledger::Ledger};
 use crate::chat::request::ChatRequest;
 use crate::chat::{Object, Prompt, Reply, ToolCall, ToolResult};
@@ -69,15 +69,15 @@ impl Stage for Rehearsals {
         let mut scene = Scene::new(agent.clone(), around, Caller::operator(), Arc::default(), ledger.clone(), headers);
         scene.offer = scene.offer.with_played(&tools);
         let mut opening = Opening::new(scene, &agent.name);
-        let (events, mut pieces) = mpsc::channel(EVENTS);
+        let (voice, mut heard) = Voice::new(false);
         let running = async {
             opening.announce("POST", "/v1/chat/completions", &agent.name).await?;
-            let mut run = Run::begin(opening, ChatRequest::of_fields(request)?, events)?;
+            let mut run = Run::begin(opening, ChatRequest::of_fields(request)?, voice)?;
             agent.drive(&mut run).await
         };
         let listening = async {
             let (mut reply, mut chunks) = (Reply::default(), Vec::new());
-            while let Some(delta) = pieces.recv().await {
+            while let Some(Heard::Piece(delta)) = heard.recv().await {
                 chunks.extend(delta.content.clone());
                 reply.push(&delta);
             }

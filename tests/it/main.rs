@@ -33,6 +33,7 @@ mod reload;
 mod sockets;
 mod streams;
 mod tidy;
+mod webui;
 mod without_python;
 #[cfg(feature = "python")]
 mod worker;

@@ -9,6 +9,8 @@ use crate::agent::run::consult_prompt;
 use crate::agent::scene::Scene;
 use crate::agent::surroundings::Target;
 use crate::agent::tool_calls::{Consulted, NO_MORE_CALLS, ToolCalls};
+use crate::agent::voice::Voice;
+use crate::chat::progress::Doing;
 use crate::chat::request::ChatRequest;
 use crate::chat::wire::{Envelope, mint_completion_id};
 use crate::chat::{Choice, Object, Prompt, Reply, ToolCall, ToolResult, forget_tools};
@@ -24,6 +26,7 @@ use crate::python::frames::{Answer, What};
 pub(super) struct Asking {
     pub(super) scene: Arc<Scene>,
     pub(super) hooks: Arc<HookRun>,
+    pub(super) voice: Voice,
     /// Fields of each model call unless the code sets them.
     pub(super) defaults: Object,
     pub(super) asks: Asks,
@@ -43,11 +46,9 @@ impl Asking {
         let answer = match what {
             What::Model { body } => return self.model(ask, body).await,
             What::Tool { name, arguments, id } => self.tool(ToolCall { id, name, arguments }).await?,
-            What::BeforeTool { name, arguments } => self.before(&name, &arguments).await?,
-            What::AfterTool { name, arguments, content, is_error } => {
-                METRICS.tool_call("sdk", !is_error);
-                let result = self.tool_calls().bounded(ToolResult { content, is_error });
-                Answer::from(self.tool_calls().bounded(self.tool_calls().review(&name, arguments, result).await?))
+            What::BeforeTool { name, arguments, id } => self.before(ToolCall { id, name, arguments }).await?,
+            What::AfterTool { name, arguments, id, content, is_error } => {
+                self.after(name, arguments, id, ToolResult { content, is_error }).await?
             }
         };
         self.asks.answer(ask, &answer).await;
@@ -55,7 +56,7 @@ impl Asking {
     }
 
     fn tool_calls(&self) -> ToolCalls<'_> {
-        ToolCalls { scene: &self.scene, hooks: &self.hooks }
+        ToolCalls { scene: &self.scene, hooks: &self.hooks, voice: &self.voice }
     }
 
     /// One of the gateway's own tools.
@@ -67,19 +68,37 @@ impl Asking {
     }
 
     /// Whether one of the code's own tools may be called.
-    async fn before(&self, name: &str, arguments: &str) -> Result<Answer> {
+    async fn before(&self, call: ToolCall) -> Result<Answer> {
         if !self.scene.take_tool_call() {
             return Ok(Answer::from(ToolResult::error(NO_MORE_CALLS)));
         }
-        let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
+        let arguments = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
         let arguments: Object = match serde_json::from_str(arguments) {
             Ok(arguments) => arguments,
             Err(why) => return Ok(Answer::from(ToolResult::error(format!("invalid arguments: {why}")))),
         };
-        Ok(match self.tool_calls().consult(name, arguments, &|_| Ok(())).await? {
+        self.voice.tell(|| Doing::Begins(call.clone())).await;
+        Ok(match self.tool_calls().consult(&call.name, arguments, &|_| Ok(())).await? {
             Consulted::Call(arguments) => Answer::Arguments { arguments },
-            Consulted::Result(result) => Answer::from(self.tool_calls().bounded(result)),
+            Consulted::Result(result) => {
+                let result = self.tool_calls().bounded(result);
+                self.voice.tell(|| Doing::Ended(call, result.clone())).await;
+                Answer::from(result)
+            }
         })
+    }
+
+    /// What one of the code's own tools returned.
+    async fn after(&self, name: String, arguments: Object, id: String, result: ToolResult) -> Result<Answer> {
+        METRICS.tool_call("sdk", !result.is_error);
+        let tool_calls = self.tool_calls();
+        let mut result = tool_calls.bounded(result);
+        let call = ToolCall { id, arguments: Value::from(arguments.clone()).to_string(), name };
+        if self.scene.agent.hooks.has(Point::OnToolResult) {
+            result = tool_calls.bounded(tool_calls.review(&call.name, arguments, result).await?);
+        }
+        self.voice.tell(|| Doing::Ended(call, result.clone())).await;
+        Ok(Answer::from(result))
     }
 
     /// A model call: one hop of the run.

@@ -88,6 +88,23 @@ async fn hooks_fire() {
     gateway.stop().await;
 }
 
+/// The code's own tools and the gateway's show in a chat client alike.
+#[tokio::test]
+async fn tools_are_shown() {
+    let calls = [("a", "whose", r#"{"thing": "hat"}"#), ("b", "get_weather", r#"{"city": "Paris"}"#)];
+    let mcp = FakeMcp::start([Tool::weather()]).await;
+    let model = ScriptedModel::start([Step::calls(calls), Step::says("done")]).await;
+    let gateway = start(setup(&model, HOOKED, HOOKED_CODE).file("scripts/h.lua", "return {}").env("MCP", mcp.url())).await;
+    let streamed = gateway.chat("hooked", json!({ "stream": true })).header("x-moongate-progress", "openwebui").stream().await;
+    streamed.assert_well_formed("hooked");
+    let text = streamed.text();
+    for (id, name, result) in [("a", "whose", "hat of hooked"), ("b", "get_weather", "sunny in Paris")] {
+        assert!(text.contains(&format!(r#"id="{id}" name="{name}""#)) && text.contains(result), "{text}");
+    }
+    assert!(text.ends_with("</details>\ndone"), "{text}");
+    gateway.stop().await;
+}
+
 /// `max_tool_hops`, a guardrail's tripwire, a schema for the output: each ends as its form for declared agents.
 #[tokio::test]
 async fn limits_guardrails_and_schemas_hold() {

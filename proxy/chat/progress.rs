@@ -1,0 +1,176 @@
+//! How a client is shown what an agent's tools do: as Open WebUI's status lines and tool cards, or as reasoning text.
+
+use serde_json::{Value, json};
+
+use super::{Delta, Message, ToolCall, ToolResult};
+
+/// How much of a result is shown, in bytes. The model reads all of it.
+const MAX_SHOWN: usize = 4 << 10;
+
+/// The openings of what is shown in the text, and of what Open WebUI itself adds to it.
+const OURS: [&str; 2] = [r#"<details type="tool_calls""#, r#"<details type="reasoning""#];
+const END: &str = "</details>";
+
+/// A way to show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Open WebUI's: a status line while the tool works, a card in the text when it has ended.
+    Openwebui,
+    /// A line of reasoning at its begin, and one at its end.
+    Reasoning,
+}
+
+/// What a tool does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Doing {
+    /// It is called.
+    Begins(ToolCall),
+    /// It has ended, well or badly.
+    Ended(ToolCall, ToolResult),
+}
+
+/// What is sent.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shown {
+    /// A chunk without choices that has this `event`.
+    Event(Value),
+    /// A piece of the reply.
+    Piece(Delta),
+}
+
+impl Form {
+    /// What a client of this form is sent.
+    pub fn show(self, doing: &Doing) -> Vec<Shown> {
+        match (self, doing) {
+            (Form::Openwebui, Doing::Begins(call)) => vec![status(&format!("Calling {}", call.name), false)],
+            (Form::Openwebui, Doing::Ended(call, result)) => {
+                let what = if result.is_error { format!("{} failed", call.name) } else { format!("Called {}", call.name) };
+                vec![status(&what, true), Shown::Piece(Delta::text(card(call, &result.content)))]
+            }
+            (Form::Reasoning, Doing::Begins(call)) => {
+                vec![reasoning(format!("Calling {} with {}\n", call.name, shortened(&call.arguments)))]
+            }
+            (Form::Reasoning, Doing::Ended(call, result)) => {
+                let verb = if result.is_error { "failed" } else { "answered" };
+                vec![reasoning(format!("{} {verb}: {}\n", call.name, shortened(&result.content)))]
+            }
+        }
+    }
+}
+
+fn status(description: &str, done: bool) -> Shown {
+    Shown::Event(json!({ "type": "status", "data": { "description": description, "done": done } }))
+}
+
+fn reasoning(text: String) -> Shown {
+    Shown::Piece(Delta { reasoning: Some(text), ..Delta::default() })
+}
+
+/// The block that Open WebUI shows as a card. All that a model or a tool said is escaped: nothing of it can end the block, or be markup.
+fn card(call: &ToolCall, result: &str) -> String {
+    let (id, name, arguments, result) = (escape(&call.id), escape(&call.name), escape(&call.arguments), escape(shortened(result)));
+    format!(
+        "\n{} done=\"true\" id=\"{id}\" name=\"{name}\" arguments=\"{arguments}\">\n<summary>Tool Executed</summary>\n{result}\n{END}\n",
+        OURS[0]
+    )
+}
+
+fn shortened(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_SHOWN)]
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#x27;"),
+            // An attribute is one line.
+            '\n' => escaped.push_str("&#10;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// Takes out of the conversation what was shown of tools in earlier answers, so that models do not learn to write it themselves.
+pub fn forget(messages: &mut [Message]) {
+    for message in messages.iter_mut().filter(|message| message.role() == "assistant") {
+        match message.0.get_mut("content") {
+            Some(Value::String(text)) => strip(text),
+            Some(Value::Array(parts)) => {
+                let texts = parts.iter_mut().filter_map(|part| part.get_mut("text"));
+                for text in texts {
+                    if let Value::String(text) = text {
+                        strip(text);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn strip(text: &mut String) {
+    while let Some(begin) = OURS.iter().filter_map(|opening| text.find(opening)).min() {
+        let Some(length) = text[begin..].find(END).map(|at| at + END.len()) else { return };
+        let mut end = begin + length;
+        let begin = text[..begin].trim_end_matches('\n').len();
+        end += text[end..].len() - text[end..].trim_start_matches('\n').len();
+        let gap = if begin == 0 || end == text.len() { "" } else { "\n\n" };
+        text.replace_range(begin..end, gap);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call() -> ToolCall {
+        ToolCall { id: "c\"1".into(), name: "find".into(), arguments: r#"{"q":"</details><script>"}"#.into() }
+    }
+
+    #[test]
+    fn a_card_holds_whatever_was_said() {
+        let shown = Form::Openwebui.show(&Doing::Ended(call(), ToolResult::ok("a & b\n</details>")));
+        let Shown::Piece(delta) = &shown[1] else { panic!("{shown:?}") };
+        assert_eq!(
+            delta.content.as_deref().unwrap(),
+            "\n<details type=\"tool_calls\" done=\"true\" id=\"c&quot;1\" name=\"find\" \
+             arguments=\"{&quot;q&quot;:&quot;&lt;/details&gt;&lt;script&gt;&quot;}\">\n<summary>Tool Executed</summary>\n\
+             a &amp; b&#10;&lt;/details&gt;\n</details>\n"
+        );
+        assert_eq!(shown[0], status("Called find", true));
+        assert_eq!(Form::Openwebui.show(&Doing::Begins(call())), [status("Calling find", false)]);
+    }
+
+    #[test]
+    fn reasoning_is_lines() {
+        let failed = Doing::Ended(call(), ToolResult::error("é".repeat(MAX_SHOWN)));
+        let [Shown::Piece(delta)] = &Form::Reasoning.show(&failed)[..] else { panic!() };
+        let text = delta.reasoning.as_deref().unwrap();
+        assert!(text.starts_with("find failed: é") && text.ends_with("é\n") && text.len() <= MAX_SHOWN + 20);
+    }
+
+    #[test]
+    fn what_was_shown_is_forgotten() {
+        let block = card(&call(), "x");
+        let thought = "<details type=\"reasoning\" done=\"true\" duration=\"1\">\n<summary>Thought</summary>\n> hm\n</details>\n";
+        let mut messages = vec![
+            Message::text("assistant", format!("Let me see.{block}{block}It is x.")),
+            Message::text("assistant", format!("{thought}Hello")),
+            Message::text("user", block.clone()),
+            Message::text("assistant", "<details type=\"tool_calls\" that never ends"),
+            Message(
+                serde_json::from_value(json!({ "role": "assistant", "content": [{ "type": "text", "text": format!("a{block}") }] }))
+                    .unwrap(),
+            ),
+        ];
+        forget(&mut messages);
+        let texts: Vec<String> = messages.iter().map(Message::words).collect();
+        assert_eq!(texts, ["Let me see.\n\nIt is x.", "Hello", &block, "<details type=\"tool_calls\" that never ends", "a"]);
+    }
+}

@@ -1,0 +1,125 @@
+//! A key with `client: openwebui`: tools show as Open WebUI shows its own, titles and tags do not run the agent, its own tools stay out.
+
+use serde_json::{Value, json};
+
+use crate::support::fake_mcp::Tool;
+use crate::support::{FakeMcp, Gateway, Request, ScriptedModel, Step};
+
+const CONFIG: &str = r#"
+upstreams: { lm: { base_url: "${LM}" } }
+mcp_servers: { weather: { transport: http, url: "${MCP}" } }
+agents:
+  - name: Assistant
+    model: scripted
+    instructions: Be brief.
+    tools: [{ name: get_weather, provider: mcp, mcp_server: weather, mcp_method: current }]
+  - { name: Open, model: scripted, client_tools: offer, progress: none }
+auth:
+  keys:
+    - { id: webui, key: key-webui, client: openwebui }
+    - { id: tasks, key: key-tasks, client: openwebui, background_tasks: agent, client_tools: offer }
+    - { id: sdk, key: key-sdk }
+"#;
+
+/// A card as the reply's text has it.
+const CARD: &str = "\n<details type=\"tool_calls\" done=\"true\" id=\"a\" name=\"get_weather\" \
+    arguments=\"{&quot;city&quot;:&quot;Paris&quot;}\">\n<summary>Tool Executed</summary>\nsunny in Paris\n</details>\n";
+
+struct Stage {
+    gateway: Gateway,
+    model: ScriptedModel,
+    _mcp: FakeMcp,
+}
+
+async fn stage<const N: usize>(steps: [Step; N]) -> Stage {
+    let mcp = FakeMcp::start([Tool::weather()]).await;
+    let model = ScriptedModel::start(steps).await;
+    let gateway = Gateway::start(CONFIG, [("LM", &model.url()), ("MCP", &mcp.url())]).await;
+    Stage { gateway, model, _mcp: mcp }
+}
+
+impl Stage {
+    fn ask(&self, key: &str, more: Value) -> Request {
+        self.gateway.chat("Assistant", more).key(key)
+    }
+}
+
+fn weather() -> Step {
+    Step::calls([("a", "get_weather", r#"{"city":"Paris"}"#)])
+}
+
+/// Status events while the tool works, its card in the text; and the card is gone from what the model reads in the next turn.
+#[tokio::test]
+async fn tools_show_as_cards() {
+    let stage = stage([weather(), Step::says("It is sunny."), Step::says("Yes.")]).await;
+    let streamed = stage.ask("key-webui", json!({ "stream": true, "stream_options": { "include_usage": true } })).stream().await;
+    streamed.assert_well_formed("Assistant");
+    assert_eq!(streamed.text(), format!("{CARD}It is sunny."));
+    let events: Vec<Value> = streamed.chunks().iter().filter_map(|chunk| chunk.get("event").cloned()).collect();
+    let status = |description: &str, done: bool| json!({ "type": "status", "data": { "description": description, "done": done } });
+    assert_eq!(events, [status("Calling get_weather", false), status("Called get_weather", true)]);
+    let history = json!([
+        { "role": "user", "content": "hello" },
+        { "role": "assistant", "content": streamed.text() },
+        { "role": "user", "content": "sure?" },
+    ]);
+    assert_eq!(stage.ask("key-webui", json!({ "messages": history })).answer().await.content(), "Yes.");
+    assert_eq!(stage.model.request(3).await.json()["messages"][2]["content"], "It is sunny.");
+}
+
+/// Clients that did not ask for it are sent nothing of it; a request, an agent and a key may each say how it is to be.
+#[tokio::test]
+async fn others_are_shown_what_they_ask_for() {
+    let stage = stage([weather(), Step::says("a"), weather(), Step::says("b"), weather(), Step::says("c"), Step::says("d")]).await;
+    let plain = stage.ask("key-sdk", json!({ "stream": true })).stream().await;
+    assert_eq!(plain.text(), "a");
+    assert!(plain.chunks().iter().all(|chunk| chunk.get("event").is_none() && chunk["choices"] != json!([])));
+    let thinks = stage.ask("key-sdk", json!({ "stream": true })).header("x-moongate-progress", "reasoning").stream().await;
+    thinks.assert_well_formed("Assistant");
+    let thought: String =
+        thinks.chunks().iter().filter_map(|c| c["choices"][0]["delta"]["reasoning_content"].as_str().map(str::to_owned)).collect();
+    assert_eq!(thought, "Calling get_weather with {\"city\":\"Paris\"}\nget_weather answered: sunny in Paris\n");
+    assert_eq!(thinks.text(), "b");
+    let whole = stage.ask("key-webui", json!({})).answer().await;
+    assert_eq!(whole.content(), "c", "a whole answer is the answer alone");
+    let refused = stage.ask("key-sdk", json!({})).header("x-moongate-progress", "loud").answer().await;
+    assert_eq!(refused.assert_error(400, "invalid_value")["param"], "x-moongate-progress");
+    assert_eq!(stage.gateway.chat("Open", json!({ "stream": true })).key("key-webui").stream().await.text(), "d");
+}
+
+/// A title is made by the plain model: no instructions, no tools. For other keys it is a chat like any other.
+#[tokio::test]
+async fn titles_do_not_run_the_agent() {
+    let title = "### Task:\nGenerate a concise title.\n### Chat History:\n<chat_history>\nUSER: hello\n</chat_history>";
+    let messages = json!([{ "role": "user", "content": title }]);
+    let body = || json!({ "messages": messages, "stream": false, "max_tokens": 1000 });
+    let answers = || Step::json(200, json!({ "choices": [{ "message": { "role": "assistant", "content": "{\"title\": \"Hi\"}" } }] }));
+    let stage = stage([answers(), answers(), Step::says("an agent"), Step::says("an agent")]).await;
+    for request in [stage.ask("key-webui", body()), stage.ask("key-webui", json!({})).header("x-openwebui-task", "tags_generation")] {
+        assert_eq!(request.answer().await.content(), r#"{"title": "Hi"}"#);
+    }
+    let first = stage.model.request(1).await.json();
+    assert_eq!(first, json!({ "model": "scripted", "messages": messages, "stream": false, "max_tokens": 1000 }));
+    for (n, request) in [(3, stage.ask("key-sdk", body()).header("x-openwebui-task", "title")), (4, stage.ask("key-tasks", body()))] {
+        assert_eq!(request.answer().await.content(), "an agent");
+        assert_eq!(stage.model.request(n).await.json()["messages"][0]["content"], "Be brief.");
+    }
+}
+
+/// Open WebUI's own tools are left out, unless the agent or the key says otherwise.
+#[tokio::test]
+async fn its_own_tools_stay_out() {
+    let tools = json!([{ "type": "function", "function": { "name": "search_notes", "parameters": { "type": "object" } } }]);
+    let stage = stage([Step::says("a"), Step::says("b"), Step::says("c")]).await;
+    let asked = [
+        (stage.ask("key-webui", json!({ "tools": tools })), vec!["get_weather"]),
+        (stage.ask("key-tasks", json!({ "tools": tools })), vec!["get_weather", "search_notes"]),
+        (stage.gateway.chat("Open", json!({ "tools": tools })).key("key-webui"), vec!["search_notes"]),
+    ];
+    for (n, (request, expected)) in asked.into_iter().enumerate() {
+        assert_eq!(request.answer().await.status(), 200);
+        let body = stage.model.request(n + 1).await.json();
+        let names: Vec<&Value> = body["tools"].as_array().unwrap().iter().map(|tool| &tool["function"]["name"]).collect();
+        assert_eq!(names, expected);
+    }
+}
