@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use notify::{Event, EventKind, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
@@ -46,6 +47,8 @@ pub async fn follow_files(snapshots: Arc<Snapshots>) {
         tokio::select! {
             () = touched.notified() => {
                 tokio::time::sleep(SETTLE).await;
+                // The other changes of the same save: the files are read only now.
+                let _ = touched.notified().now_or_never();
                 // A refusal is logged, and kept for `/reload`.
                 let _ = snapshots.reload().await;
                 replaced.mark_unchanged();

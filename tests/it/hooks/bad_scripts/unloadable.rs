@@ -61,6 +61,19 @@ async fn faults_of_a_script() {
     }
 }
 
+/// One save is read once, and what is wrong is said once.
+#[tokio::test]
+async fn a_refusal_is_logged_once() {
+    let model = ScriptedModel::start([]).await;
+    let gateway = start(&model).await;
+    gateway.write("scripts/h.lua", "return 3");
+    gateway.logged("the old one serves on").await;
+    gateway.write("scripts/h.lua", GOOD);
+    gateway.logged("configuration reloaded").await;
+    let n_refusals = gateway.log().lines().filter(|line| line.contains("the old one serves on")).count();
+    assert_eq!(n_refusals, 1, "{}", gateway.log());
+}
+
 /// What is wrong in a file that the script requires is said of that file.
 #[tokio::test]
 async fn faults_of_a_required_file() {
