@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Each file of the starter: where it goes and what it holds.
-const FILES: [(&str, &str); 20] = [
+const FILES: [(&str, &str); 41] = [
     ("config/gateway.yaml", include_str!("../config/gateway.yaml")),
     ("agents/assistant.yaml", include_str!("../agents/assistant.yaml")),
     ("agents/hello.yaml", include_str!("../agents/hello.yaml")),
@@ -26,6 +26,28 @@ const FILES: [(&str, &str); 20] = [
     ("scripts/retrieval_test.lua", include_str!("../scripts/retrieval_test.lua")),
     ("scripts/tool_approval.lua", include_str!("../scripts/tool_approval.lua")),
     ("scripts/tool_approval_test.lua", include_str!("../scripts/tool_approval_test.lua")),
+    // For editors: the types of what scripts get and may require. The gateway has its own.
+    ("scripts/.luarc.json", include_str!("../scripts/.luarc.json")),
+    ("lua-stdlib/_meta/hooks.lua", include_str!("../lua-stdlib/_meta/hooks.lua")),
+    ("lua-stdlib/std/agent.lua", include_str!("../lua-stdlib/std/agent.lua")),
+    ("lua-stdlib/std/cache.lua", include_str!("../lua-stdlib/std/cache.lua")),
+    ("lua-stdlib/std/crypto.lua", include_str!("../lua-stdlib/std/crypto.lua")),
+    ("lua-stdlib/std/http.lua", include_str!("../lua-stdlib/std/http.lua")),
+    ("lua-stdlib/std/json.lua", include_str!("../lua-stdlib/std/json.lua")),
+    ("lua-stdlib/std/limit.lua", include_str!("../lua-stdlib/std/limit.lua")),
+    ("lua-stdlib/std/llm.lua", include_str!("../lua-stdlib/std/llm.lua")),
+    ("lua-stdlib/std/log.lua", include_str!("../lua-stdlib/std/log.lua")),
+    ("lua-stdlib/std/mcp.lua", include_str!("../lua-stdlib/std/mcp.lua")),
+    ("lua-stdlib/std/parallel.lua", include_str!("../lua-stdlib/std/parallel.lua")),
+    ("lua-stdlib/std/python.lua", include_str!("../lua-stdlib/std/python.lua")),
+    ("lua-stdlib/std/redact.lua", include_str!("../lua-stdlib/std/redact.lua")),
+    ("lua-stdlib/std/regex.lua", include_str!("../lua-stdlib/std/regex.lua")),
+    ("lua-stdlib/std/store.lua", include_str!("../lua-stdlib/std/store.lua")),
+    ("lua-stdlib/std/template.lua", include_str!("../lua-stdlib/std/template.lua")),
+    ("lua-stdlib/std/test.lua", include_str!("../lua-stdlib/std/test.lua")),
+    ("lua-stdlib/std/text.lua", include_str!("../lua-stdlib/std/text.lua")),
+    ("lua-stdlib/std/time.lua", include_str!("../lua-stdlib/std/time.lua")),
+    ("lua-stdlib/std/tools.lua", include_str!("../lua-stdlib/std/tools.lua")),
 ];
 
 /// Writes the starter into `folder`, which is created where it is missing. Returns the files written.
@@ -107,13 +129,13 @@ mod tests {
     #[test]
     fn no_agent_or_script_is_left_out() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut folders = vec![root.join("agents"), root.join("scripts")];
+        let mut folders = vec![root.join("agents"), root.join("scripts"), root.join("lua-stdlib")];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).into_iter().flatten() {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
                     folders.push(path);
-                } else if path.extension().is_some_and(|extension| ["yaml", "lua"].iter().any(|known| extension == *known)) {
+                } else if path.extension().is_some_and(|extension| ["yaml", "lua", "json"].iter().any(|known| extension == *known)) {
                     let name = path.strip_prefix(root).unwrap().to_str().unwrap();
                     let is_known = FILES.iter().map(|(known, _)| *known).chain(NEED_PACKAGES).any(|known| known == name);
                     assert!(is_known, "init.rs does not have {name}");
