@@ -110,9 +110,6 @@ fn search(
     (finder, function, text, skip, last): (UserDataRef<Finder>, String, Value, usize, bool),
 ) -> mlua::Result<(Table, Value, Value)> {
     let raw = argument::bytes(&function, "the text", &text)?;
-    if raw.len() > argument::MAX_TEXT {
-        return Err(wrong(&function, format_args!("the text is longer than {} MiB", argument::MAX_TEXT >> 20)));
-    }
     // In a stream the last character may have come in part.
     let whole = match std::str::from_utf8(&raw) {
         Ok(text) => text,

@@ -123,3 +123,18 @@ async fn streams_say_the_same_however_they_are_cut() {
     fails("std.redact.stream():push('a\\255b')", "redact.stream: the text is not UTF-8").await;
     fails("local s = std.redact.stream() s:push('\\195') s:finish()", "redact.stream: the text is not UTF-8").await;
 }
+
+/// A conversation of a megabyte is searched within the time that a hook has by default.
+#[tokio::test]
+async fn a_long_conversation_is_searched_in_time() {
+    use super::*;
+    let scripts = Scripts::new(&[("redact.lua", include_str!("../../../scripts/redact.lua"))]);
+    let run = scripts.load(&[entry("redact.lua")]).begin(view(), nowhere());
+    let text =
+        "Dear Ms. Lovelace, thank you for your letter about order 4711; we have looked into it, and it will be with you on Thursday.\n";
+    let text = text.repeat((1 << 20) / text.len());
+    let mut prompt = prompt();
+    prompt.messages[1] = Message::text("user", &(text + "ada@example.org"));
+    run.pre_prompt(&mut prompt).await.unwrap();
+    assert!(prompt.messages[1].0["content"].as_str().unwrap().ends_with("Thursday.\n[EMAIL_1]"));
+}

@@ -11,7 +11,8 @@ const MAX_CREDENTIALS: usize = 250;
 
 /// `ada.lovelace+x@mail.example.org`.
 pub(super) fn email(mut cursor: Cursor) -> Found {
-    if cursor.before().is_some_and(is_word) || !cursor.pass(is_word)? {
+    // Most words of a text are not followed by any `@`; the longest local part ends in a character of at most four bytes.
+    if cursor.lacks(b'@', MAX_LOCAL + 8) || cursor.before().is_some_and(is_word) || !cursor.pass(is_word)? {
         return Ok(None);
     }
     cursor.pass_all(MAX_LOCAL, |c| is_word(c) || "._%+-'".contains(c))?;

@@ -66,6 +66,12 @@ impl<'a> Cursor<'a> {
         if !self.last && word.starts_with(rest) { Err(Open) } else { Ok(false) }
     }
 
+    /// Whether it is certain that none of the next so many bytes is `byte`.
+    pub(super) fn lacks(&self, byte: u8, within: usize) -> bool {
+        let rest = self.rest().as_bytes();
+        (self.last || rest.len() >= within) && memchr::memchr(byte, &rest[..within.min(rest.len())]).is_none()
+    }
+
     /// The character before.
     pub(super) fn before(&self) -> Option<char> {
         self.behind().next_back()

@@ -99,6 +99,12 @@ impl Finder {
             }
             let Some(finding) = best else {
                 at = text.ceil_char_boundary(at + 1);
+                // Nothing begins within a word, but for what the script's own patterns found there.
+                let bound = own.peek().map_or(limit, |finding| finding.start.clamp(at, limit));
+                let is_within = |byte: &u8| byte.is_ascii_alphanumeric();
+                if text.as_bytes().get(at - 1).is_some_and(is_within) {
+                    at += text.as_bytes()[at..bound.max(at)].iter().take_while(|byte| is_within(byte)).count();
+                }
                 continue;
             };
             at = finding.end;
