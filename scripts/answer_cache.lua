@@ -18,25 +18,21 @@ local answer_cache = {
     ttl = 3600, -- seconds that an answer is kept
     max_temperature = 0.3, -- above it, answers are meant to differ
     without_temperature = false, -- whether to answer requests that leave the temperature to the model
-    scope = "key", -- who shares answers: everybody with the same "key", the same "user", or "all"
+    scope = "key", -- who shares answers: everybody with the same "key", the same "user" (requests that name one), or "all"
     max_chars = 20000, -- longer answers are not kept
   },
 }
 
---- The fields of a request that the answer depends on.
-local FIELDS = {
-  "model",
-  "messages",
-  "tools",
-  "tool_choice",
-  "temperature",
-  "top_p",
-  "seed",
-  "stop",
-  "max_tokens",
-  "max_completion_tokens",
-  "response_format",
-  "reasoning_effort",
+--- The fields of a request that the answer does not depend on; whom it is for is the scope's matter.
+local IGNORED = {
+  stream = true,
+  stream_options = true,
+  user = true,
+  safety_identifier = true,
+  prompt_cache_key = true,
+  metadata = true,
+  store = true,
+  service_tier = true,
 }
 
 --- Whether the same request may get the same answer.
@@ -55,21 +51,30 @@ local function is_repeatable(prompt, run)
   return prompt.temperature <= run.config.max_temperature
 end
 
---- Whom an answer is for.
+--- Whom an answer is for. Nil if that is not known: then nothing is kept, or it would be everybody's.
 local function owner(run)
   if run.config.scope == "all" then
     return "all"
   elseif run.config.scope == "user" then
-    return { key = run.key, user = run.user }
+    return run.user and { key = run.key, user = run.user }
+  elseif run.config.scope == "key" then
+    return { key = run.key }
   end
-  return { key = run.key }
+  error(('answer_cache.lua: `scope` is "key", "user" or "all", not "%s"'):format(tostring(run.config.scope)), 0)
 end
 
 local function key_of(prompt, run)
-  local asked = { owner = owner(run), agent = run.agent }
-  for _, name in ipairs(FIELDS) do
-    asked[name] = prompt[name]
+  local who = owner(run)
+  if not who then
+    return nil
   end
+  local fields = {}
+  for name, value in pairs(prompt) do
+    if not IGNORED[name] then
+      fields[name] = value
+    end
+  end
+  local asked = { owner = who, agent = run.agent, fields = fields }
   return "answer_cache:" .. crypto.sha256(json.encode(asked))
 end
 
@@ -78,6 +83,9 @@ function answer_cache.pre_prompt(prompt, run)
     return
   end
   local key = key_of(prompt, run)
+  if not key then
+    return
+  end
   local wants_news = (run.headers["cache-control"] or ""):find("no-cache", 1, true)
   local answer = not wants_news and cache.get(key)
   if answer then

@@ -29,7 +29,7 @@ end)
 
 test.case("every difference in the request counts", function()
   ask(asking "q", "first")
-  for name, value in pairs { model = "other", temperature = 0.1, seed = 7, tools = { { type = "function" } }, max_tokens = 5 } do
+  for name, value in pairs { model = "other", temperature = 0.1, seed = 7, tools = { { type = "function" } }, max_tokens = 5, top_k = 3 } do
     test.equal(ask(asking("q", { [name] = value })), nil, name)
   end
   test.equal(ask(asking("q", { messages = { { role = "user", content = "Q" } } })), nil, "messages")
@@ -46,8 +46,19 @@ test.case("answers belong to a key, unless they are for all", function()
   test.equal(ask(asking "u", nil, { key = "a", user = "bob", config = { scope = "user" } }), nil)
   test.equal(ask(asking "u", nil, { key = "a", user = "ada", config = { scope = "user" } }), "for ada")
 
+  ask(asking "v", "for nobody", { key = "a", config = { scope = "user" } })
+  test.equal(ask(asking "v", nil, { key = "a", config = { scope = "user" } }), nil, "without a user nothing is kept")
+  test.raises(function()
+    ask(asking "v", nil, { config = { scope = "users" } })
+  end, '`scope` is "key", "user" or "all"')
+
   ask(asking "w", "for all", { key = "a", config = { scope = "all" } })
   test.equal(ask(asking "w", nil, { key = "b", config = { scope = "all" } }), "for all")
+end)
+
+test.case("what makes no difference does not count", function()
+  ask(asking("q", { stream = true, user = "ada" }), "first")
+  test.equal(ask(asking "q"), "first")
 end)
 
 test.case("only a low temperature asks for the same answer again", function()

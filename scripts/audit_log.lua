@@ -6,8 +6,11 @@
 ---       on_error: skip
 ---       config: { url: "https://audit.example.com/runs", secret: "${AUDIT_SECRET}" }
 ---
---- The header `x-signature` is the HMAC-SHA256 of the body under the secret, in hexadecimal digits. A webhook that is down costs a run two
---- short waits and a line in the log, never its answer.
+--- The header `x-signature` is the HMAC-SHA256 of the body under the secret, in hexadecimal digits; without a secret there is none. A webhook
+--- that is down costs a run two short waits and a line in the log, never its answer.
+---
+--- No hook fires when another hook rejects or aborts a run, or its client leaves: such a run has no record at its end. With `started: true`
+--- each run has one at its beginning as well, and those that have only this one were turned away. Name this script first among the hooks.
 
 local crypto = require "std.crypto"
 local http = require "std.http"
@@ -19,7 +22,8 @@ local time = require "std.time"
 local audit_log = {
   config = {
     url = "", -- of the webhook; must be set
-    secret = "", -- signs the records, and makes the hashes of arguments hard to guess
+    secret = "", -- signs the records and hashes the tools' arguments; "": neither
+    started = false, -- a record when a run begins, too
     headers = {}, -- sent with each record
     arguments = false, -- the tools' arguments themselves in place of their hashes
     messages = false, -- the user's last message and the reply
@@ -30,7 +34,10 @@ local audit_log = {
 
 --- Sends the record once. Nil and why if nobody took it.
 local function post(body, config)
-  local headers = { ["content-type"] = "application/json", ["x-signature"] = crypto.hmac_sha256(config.secret, body) }
+  local headers = { ["content-type"] = "application/json" }
+  if config.secret ~= "" then
+    headers["x-signature"] = crypto.hmac_sha256(config.secret, body)
+  end
   for name, value in pairs(config.headers) do
     headers[name] = value
   end
@@ -76,21 +83,24 @@ local function record_of(run)
 end
 
 function audit_log.pre_prompt(prompt, run)
+  if run.config.started and run.hop == 1 then
+    local record = record_of(run)
+    record.outcome = "started"
+    deliver(record, run)
+  end
   if not run.config.messages then
     return
   end
-  for _, message in ipairs(prompt.messages) do
-    if message.role == "user" then
-      run.state.audit_question = text.of(message)
-    end
-  end
+  local message = text.last(prompt.messages)
+  run.state.audit_question = message and text.of(message)
 end
 
 function audit_log.on_tool_result(result, run)
   local call = { name = result.name, failed = result.is_error }
   if run.config.arguments then
     call.arguments = result.arguments
-  else
+  elseif run.config.secret ~= "" then
+    -- Anybody could guess what a hash without a secret stands for.
     call.arguments_hash = crypto.hmac_sha256(run.config.secret, json.encode(result.arguments))
   end
   run.state.audit_tools = run.state.audit_tools or {}

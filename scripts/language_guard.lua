@@ -190,12 +190,8 @@ function language_guard.pre_prompt(prompt, run)
   if run.state.wanted_language ~= nil then
     return
   end
-  local question = ""
-  for _, message in ipairs(prompt.messages) do
-    if message.role == "user" then
-      question = text.of(message)
-    end
-  end
+  local message = text.last(prompt.messages)
+  local question = message and text.of(message) or ""
   -- `false` is a decision, too: this run is not looked at.
   local wanted = run.config.language ~= "" and run.config.language or language_of(question)
   run.state.wanted_language = not asks_for_another(question) and wanted or false

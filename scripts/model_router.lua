@@ -36,18 +36,9 @@ knowledge. Answer with one word, "easy" or "hard".
 --- The most of a question, in bytes, that is judged.
 local MAX_JUDGED = 4000
 
-local function last_of_user(messages)
-  for i = #messages, 1, -1 do
-    if messages[i].role == "user" then
-      return messages[i]
-    end
-  end
-  return { role = "user", content = "" }
-end
-
 local function has_image(message)
   for _, part in ipairs(type(message.content) == "table" and message.content or {}) do
-    if part.type == "image_url" then
+    if type(part) == "table" and part.type == "image_url" then
       return true
     end
   end
@@ -90,14 +81,16 @@ end
 --- Easy, hard or images, and the reason.
 local function difficulty(message, run)
   local config, question = run.config, text.of(message)
-  local word = word_in(question, config.hard_words)
   if has_image(message) then
     return "images", "an image"
   elseif #question > config.long then
+    -- Only then the rules that read the question: they take their time with a long one.
     return "hard", "its length"
   elseif has_code(question) then
     return "hard", "code"
-  elseif word then
+  end
+  local word = word_in(question, config.hard_words)
+  if word then
     return "hard", "the word " .. word
   elseif #question < config.short or config.judge == "" then
     return "easy", "no rule says otherwise"
@@ -123,7 +116,7 @@ end
 
 function model_router.pre_prompt(prompt, run)
   local state = run.state
-  state.routed_model = state.routed_model or model_for(last_of_user(prompt.messages), run)
+  state.routed_model = state.routed_model or model_for(text.last(prompt.messages) or { role = "user", content = "" }, run)
   if state.routed_model ~= "" then
     prompt.model = state.routed_model
   end

@@ -34,6 +34,20 @@ test.case("rules decide what they can", function()
   test.equal(model_for(OPEN), "small", "nobody judges")
 end)
 
+test.case("a very long question is judged by its length alone", function()
+  local began = os.clock()
+  test.equal(model_for(("x"):rep(1000000)), "large")
+  test.equal(model_for(("f(x) "):rep(20000)), "large")
+  test.ok(os.clock() - began < 0.05, "it takes no time")
+  test.contains(test.lines()[2], '"because":"its length"')
+end)
+
+test.case("content that is no text is no reason to fail", function()
+  for _, content in ipairs { { 1, 2 }, { "text" }, 7, {} } do
+    test.equal(model_for(content), "small")
+  end
+end)
+
 test.case("rules are settings", function()
   test.equal(model_for("Beweise es.", { hard_words = { "beweis" } }), "large")
   test.equal(model_for("hello there", { long = 5 }), "large")

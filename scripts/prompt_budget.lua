@@ -37,7 +37,7 @@ local function message_tokens(message, image_tokens)
     count = count + text.estimate_tokens(json.encode(message.tool_calls))
   end
   for _, part in ipairs(type(message.content) == "table" and message.content or {}) do
-    if part.type == "image_url" then
+    if type(part) == "table" and part.type == "image_url" then
       count = count + image_tokens
     end
   end
@@ -51,12 +51,8 @@ end
 --- What may be cut, oldest first, as lists of places. An earlier turn goes from one user message to the next; of the current one each call
 --- goes with its results, but not the newest: the model is about to read them.
 local function turns_of(messages)
-  local question = 0
-  for i, message in ipairs(messages) do
-    if message.role == "user" then
-      question = i
-    end
-  end
+  local _, question = text.last(messages)
+  question = question or 0
   local turns, turn = {}, nil
   for i, message in ipairs(messages) do
     if i == question then

@@ -83,6 +83,11 @@ test.case("tools and images count", function()
   test.equal(#kept(messages, { max_tokens = 1200 }), 2, "without the turn before, with the note")
 end)
 
+test.case("content that is no text counts, and is no reason to fail", function()
+  local messages = { { role = "user", content = { 1, 2 } }, { role = "user", content = 7 }, long("user", "three") }
+  test.equal(#kept(messages, { max_tokens = 1000 }), 3)
+end)
+
 test.case("a summary stands for what was cut, and grows", function()
   local asked = test.fake("llm", function(request)
     return "summary of " .. #request.messages[2].content .. " bytes"

@@ -33,16 +33,6 @@ local retrieval = {
 --- The longest question that is searched for, in bytes.
 local MAX_QUESTION = 1000
 
---- The user's last message.
-local function question_of(messages)
-  for i = #messages, 1, -1 do
-    if messages[i].role == "user" then
-      return messages[i]
-    end
-  end
-  return nil
-end
-
 --- What the service answers. Nil and why if it does not.
 local function search(question, config)
   local options = { method = "GET", url = config.url, headers = config.headers, timeout = config.timeout }
@@ -92,7 +82,7 @@ local function add(message, passages, intro)
 end
 
 function retrieval.pre_prompt(prompt, run)
-  local config, message = run.config, question_of(prompt.messages)
+  local config, message = run.config, text.last(prompt.messages)
   if config.url == "" then
     error "retrieval.lua needs the `url` of a search service in its config"
   elseif not message or text.is_blank(text.of(message)) then

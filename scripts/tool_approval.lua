@@ -9,7 +9,8 @@
 ---         approve: [send_mail]
 ---         approve_above: { refund: { amount: 100 } }
 ---
---- The person says yes in your application, which then sends the request with the header `x-approved-tools: refund, send_mail`.
+--- The person says yes in your application, which then sends the request with the header `x-approved-tools: refund, send_mail`. Whoever can
+--- send requests can send this header: let only your application have the key. Leave `on_error` as it is, or a bug lets every call through.
 
 local text = require "std.text"
 
@@ -36,12 +37,26 @@ local function is_named(tool, globs)
   return false
 end
 
---- The first argument above its limit, in words. Nil if there is none.
+--- Why an argument is over its limit, in words. Nil if it is not. What is no number has no place below a limit.
+local function over(argument, value, limit)
+  if value == nil then
+    return nil
+  end
+  local number = type(value) ~= "table" and tonumber(value) or nil
+  if not number or number ~= number then
+    return ("%s is not a number, and its limit is %s"):format(argument, limit)
+  end
+  return number > limit and ("%s %s is over the limit of %s"):format(argument, number, limit) or nil
+end
+
+--- The first argument above its limit, in words. Nil if there is none. The names of tools may be globs here, too.
 local function excess(call, limits)
-  for argument, limit in pairs(limits[call.name] or {}) do
-    local value = tonumber(call.arguments[argument])
-    if value and value > limit then
-      return ("%s %s is over the limit of %s"):format(argument, value, limit)
+  for glob, arguments in pairs(limits) do
+    for argument, limit in pairs(is_named(call.name, { glob }) and arguments or {}) do
+      local why = over(argument, call.arguments[argument], limit)
+      if why then
+        return why
+      end
     end
   end
   return nil

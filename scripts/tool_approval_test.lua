@@ -30,7 +30,12 @@ test.case("a limit is the largest number that is accepted", function()
   local options = { config = { limits = { refund = { amount = 100 } } }, headers = { ["x-approved-tools"] = "refund" } }
   test.equal(refused("refund", { amount = 250 }, options), "`refund`: amount 250 is over the limit of 100, and nobody may approve more")
   test.contains(refused("refund", { amount = "250" }, options), "over the limit")
-  for _, harmless in ipairs { { amount = 100 }, { amount = "much" }, {} } do
+  for _, strange in ipairs { "much", "nan", { 250 }, true, "1,000,000", "" } do
+    test.contains(refused("refund", { amount = strange }, options), "amount is not a number", "what cannot be compared is refused")
+  end
+  local globs = { limits = { ["refund*"] = { amount = 100 } } }
+  test.contains(refused("refund_all", { amount = 250 }, { config = globs }), "over the limit")
+  for _, harmless in ipairs { { amount = 100 }, { amount = "99" }, {} } do
     test.equal(refused("refund", harmless, options), nil)
   end
   test.equal(refused("search", { amount = 250 }, options), nil)
