@@ -1,5 +1,7 @@
 //! The loop that a declared agent follows: ask the model, call the tools that it asks for, until it answers.
 
+use std::borrow::Cow;
+
 use super::run::{Run, Step};
 use crate::error::Result;
 
@@ -8,7 +10,7 @@ pub async fn drive(run: &mut Run) -> Result<()> {
     let mut prompt = run.opening_prompt();
     loop {
         run.check_limits(&mut prompt);
-        let reply = run.ask_model(&prompt).await?;
+        let reply = run.ask_model(Cow::Borrowed(&prompt)).await?;
         match run.step(reply)? {
             Step::Final(reply) => return run.finish(reply).await,
             Step::HandBack(turn) => return run.hand_back(turn).await,

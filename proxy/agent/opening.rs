@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::run::{aborted, rejected};
 use super::scene::Scene;
+use crate::chat::Object;
+use crate::chat::request::ChatRequest;
 use crate::chat::wire::mint_completion_id;
 use crate::error::Result;
 use crate::hooks::{Head, Headers, HookRun, Point, RunView, Verdict};
@@ -26,6 +30,7 @@ impl Opening {
             model: model.to_owned(),
             headers: scene.headers(),
             key: scene.caller.key_id().map(str::to_owned),
+            session: session(&scene.headers(), None),
             depth: scene.depth as usize,
             ..RunView::default()
         };
@@ -50,5 +55,47 @@ impl Opening {
         self.scene.set_headers(headers.clone());
         self.hooks.set_headers(headers);
         Ok(())
+    }
+
+    /// Lets the hooks know whom the request is for, now that it is read. Both are what the client says.
+    pub(super) fn identify(&mut self, request: &ChatRequest) {
+        let session = session(&self.scene.headers(), request.rest.get("metadata"));
+        self.hooks.set_client(user(&request.rest), session);
+    }
+}
+
+/// OpenAI's `user`, and the name of the same in newer clients.
+fn user(fields: &Object) -> Option<String> {
+    ["user", "safety_identifier"].iter().find_map(|name| said(fields.get(*name)?.as_str()?))
+}
+
+/// The conversation: `x-session-id`, Open WebUI's chat, or `metadata.session_id`.
+fn session(headers: &Headers, metadata: Option<&Value>) -> Option<String> {
+    let header = |wanted: &str| said(&headers.iter().find(|(name, _)| name == wanted)?.1);
+    header("x-session-id").or_else(|| header("x-openwebui-chat-id")).or_else(|| said(metadata?.get("session_id")?.as_str()?))
+}
+
+fn said(text: &str) -> Option<String> {
+    (!text.trim().is_empty()).then(|| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_client_says_who_its_user_is_and_which_conversation_it_is() {
+        let fields = |value: Value| value.as_object().cloned().unwrap();
+        assert_eq!(user(&fields(json!({ "user": " ada ", "safety_identifier": "x" }))), Some("ada".into()));
+        assert_eq!(user(&fields(json!({ "user": "", "safety_identifier": "x" }))), Some("x".into()));
+        assert_eq!(user(&fields(json!({ "user": 7 }))), None);
+        let headers = |name: &str| vec![(name.to_owned(), "h".to_owned())];
+        let metadata = json!({ "session_id": "m" });
+        assert_eq!(session(&headers("x-session-id"), Some(&metadata)), Some("h".into()));
+        assert_eq!(session(&headers("x-openwebui-chat-id"), None), Some("h".into()));
+        assert_eq!(session(&headers("x-other"), Some(&metadata)), Some("m".into()));
+        assert_eq!(session(&Vec::new(), None), None);
     }
 }

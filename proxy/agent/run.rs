@@ -74,7 +74,8 @@ impl Turn {
 
 impl Run {
     /// Begins the run on its request. It is heard through `voice`.
-    pub fn begin(opening: Opening, mut request: ChatRequest, voice: Voice) -> Result<Run> {
+    pub fn begin(mut opening: Opening, mut request: ChatRequest, voice: Voice) -> Result<Run> {
+        opening.identify(&request);
         let Opening { scene, hooks, id } = opening;
         let agent = &scene.agent;
         if request.n() > 1 && agent.definition != Definition::Alias {
@@ -148,10 +149,10 @@ impl Run {
         Prompt { model: self.scene.agent.model.clone(), messages, tools, rest: std::mem::take(&mut request.rest) }
     }
 
-    /// One hop: asks the model and lets its text leave piece by piece. Returns the reply as a whole.
-    pub async fn ask_model(&mut self, prompt: &Prompt) -> Result<Reply> {
+    /// One hop: asks the model and lets its text leave piece by piece. Returns the reply as a whole. What `pre_prompt` changes holds for
+    /// this hop: a prompt that another may follow is borrowed, and copied where a hook sees it.
+    pub async fn ask_model(&mut self, mut prompt: Cow<'_, Prompt>) -> Result<Reply> {
         self.scene.ledger.record(|totals| totals.hops += 1);
-        let mut prompt = Cow::Borrowed(prompt);
         if self.scene.agent.hooks.has(Point::PrePrompt)
             && let Some(message) = consult_prompt(&self.hooks, prompt.to_mut()).await?
         {
