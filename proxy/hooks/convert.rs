@@ -6,7 +6,7 @@
 use mlua::{Either, IntoLua, Lua, LuaSerdeExt, Table, Value as Lv};
 use serde_json::{Map, Value};
 
-pub(super) use super::homeward::{Misfit, from_lua, from_lua_traced, unreadable};
+pub(super) use super::homeward::{Misfit, from_lua, from_lua_traced, from_lua_within, unreadable};
 use super::watch::Watched;
 
 /// Which table stands for which part of the original, in the order of `parts`.

@@ -7,6 +7,7 @@ use serde_json::{Map, Number, Value};
 
 use super::change::{Item, Now};
 use super::convert::Origins;
+use super::stdlib::keep_time;
 
 /// The deepest nesting that leaves a script, as for JSON itself.
 const MAX_DEPTH: usize = 128;
@@ -16,6 +17,9 @@ const MAX_NODES: usize = 250_000;
 
 /// The most text in one value on its way back, in bytes.
 const MAX_TEXT: usize = 64 << 20;
+
+/// How many values are read between two looks at the clock.
+const STRIDE: usize = 4096;
 
 /// A value that cannot leave the script, and where it stands.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,7 +47,12 @@ impl fmt::Display for Misfit {
 
 /// The value that a script made.
 pub(super) fn from_lua(lua: &Lua, value: &Lv) -> Result<Value, Misfit> {
-    Homeward::new(lua, &Origins::default(), &[], None).value(value, None)
+    from_lua_within(lua, value, MAX_TEXT)
+}
+
+/// The same with at most so many bytes of text.
+pub(super) fn from_lua_within(lua: &Lua, value: &Lv, max_text: usize) -> Result<Value, Misfit> {
+    Homeward { max_text, ..Homeward::new(lua, &Origins::default(), &[], None) }.value(value, None)
 }
 
 /// The value of a hook's argument after the hook, or none if it is as before; `original` is what `to_lua_traced` made with `origins`,
@@ -60,6 +69,8 @@ pub(super) fn from_lua_traced(
 }
 
 struct Homeward<'a> {
+    lua: Lua,
+    max_text: usize,
     array: Table,
     parts: Vec<Part<'a>>,
     /// The tables' addresses and the numbers of their parts, sorted.
@@ -90,7 +101,17 @@ impl<'a> Homeward<'a> {
         }
         let mut known: Vec<_> = origins.addresses.iter().enumerate().map(|(part, address)| (*address, part)).collect();
         known.sort_unstable();
-        Homeward { array: lua.array_metatable(), parts: found, known, changed, above: Vec::new(), n_nodes: 0, text_bytes: 0 }
+        Homeward {
+            lua: lua.clone(),
+            max_text: MAX_TEXT,
+            array: lua.array_metatable(),
+            parts: found,
+            known,
+            changed,
+            above: Vec::new(),
+            n_nodes: 0,
+            text_bytes: 0,
+        }
     }
 
     /// The value itself. Of a list that was one, the items that nobody touched stay where they are.
@@ -203,7 +224,10 @@ impl<'a> Homeward<'a> {
     fn count(&mut self, text_bytes: usize) -> Result<(), Misfit> {
         self.n_nodes += 1;
         self.text_bytes = self.text_bytes.saturating_add(text_bytes);
-        let is_small = self.n_nodes <= MAX_NODES + self.parts.len() && self.text_bytes <= MAX_TEXT;
+        if self.n_nodes.is_multiple_of(STRIDE) && keep_time(&self.lua).is_err() {
+            return Err(Misfit::new("takes too long to read"));
+        }
+        let is_small = self.n_nodes <= MAX_NODES + self.parts.len() && self.text_bytes <= self.max_text;
         if is_small { Ok(()) } else { Err(Misfit::new("is too large")) }
     }
 
@@ -264,7 +288,7 @@ impl<'a> Homeward<'a> {
     fn text(&mut self, text: &mlua::LuaString, problem: &str) -> Result<String, Misfit> {
         let bytes = text.as_bytes();
         self.text_bytes = self.text_bytes.saturating_add(bytes.len());
-        if self.text_bytes > MAX_TEXT {
+        if self.text_bytes > self.max_text {
             return Err(Misfit::new("is too large"));
         }
         std::str::from_utf8(&bytes).map(str::to_owned).map_err(|_| Misfit::new(problem))

@@ -74,7 +74,8 @@ pub(super) fn suggest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
     known
         .into_iter()
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
-        .filter(|(likeness, _)| *likeness > 0.8)
+        // Of a short name one wrong letter is a large part.
+        .filter(|(likeness, candidate)| *likeness > 0.8 || (candidate.len() > 2 && strsim::osa_distance(name, candidate) == 1))
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
 }

@@ -13,8 +13,9 @@ mod time;
 use std::sync::{Arc, LazyLock};
 
 use mlua::chunk::Compiler;
-use mlua::{Lua, Table, Value};
+use mlua::{Function, Lua, Table, Value};
 
+pub(super) use self::argument::keep_time;
 pub(super) use self::reach::waiting;
 use super::context::Context;
 use super::world::Reach;
@@ -66,6 +67,9 @@ fn pure(_: &Lua, _: &Table) -> mlua::Result<()> {
 const LOADED: &str = "moongate.std";
 const GLOBALS: &str = "moongate.globals";
 
+/// The registry's name for the `control` table of tests.
+const CONTROL: &str = "moongate.control";
+
 /// Bytecode of the modules' Lua halves, in the order of `MODULES`.
 static COMPILED: LazyLock<Vec<mlua::Result<Vec<u8>>>> = LazyLock::new(|| MODULES.iter().map(|module| compile(module.source)).collect());
 
@@ -92,11 +96,13 @@ pub(super) fn sources() -> impl Iterator<Item = (&'static str, &'static str)> {
     MODULES.iter().map(|module| (module.name, module.source)).chain([(TEST, TEST_SOURCE)])
 }
 
-/// Puts `std.test` into the VM of a test. Returns its `control` table: `reset()` and `play(kind, name, request)`.
+/// Puts `std.test` into the VM of a test. Returns its `control` table: `check(script)`, `reset()`, `finish()` and `play(kind, name, request)`.
 pub(super) fn install_test(lua: &Lua, native: Table) -> mlua::Result<Table> {
     static COMPILED: LazyLock<mlua::Result<Vec<u8>>> = LazyLock::new(|| compile(TEST_SOURCE));
     let control = lua.create_table()?;
     native.raw_set("control", &control)?;
+    lua.set_named_registry_value(CONTROL, &control)?;
+    argument::install(lua, &native)?;
     native.raw_set("script", lua.create_function(|lua, name: String| Ok(require(lua, name).ok()))?)?;
     begin(lua, TEST, COMPILED.as_ref().map_err(mlua::Error::clone)?, native)?;
     Ok(control)
@@ -118,6 +124,7 @@ pub(super) fn module(lua: &Lua, name: &str) -> mlua::Result<Value> {
         return Err(mlua::Error::runtime(format!("there is no module `{name}`{hint}")));
     };
     let native = lua.create_table()?;
+    argument::install(lua, &native)?;
     (module.native)(lua, &native)?;
     begin(lua, name, bytecode.as_ref().map_err(mlua::Error::clone)?, native)
 }
@@ -127,9 +134,24 @@ fn begin(lua: &Lua, name: &str, bytecode: &[u8], native: Table) -> mlua::Result<
     let globals: Table = lua.named_registry_value(GLOBALS)?;
     let chunk = lua.load(bytecode).set_name(format!("={name}")).set_mode(mlua::chunk::ChunkMode::Binary);
     let module: Table = chunk.set_environment(globals).call(native)?;
+    let metatable = lua.create_table()?;
+    let of = name.to_owned();
+    metatable.raw_set("__index", lua.create_function(move |_, (module, key)| missing(&of, &module, &key))?)?;
+    metatable.raw_set("__metatable", false)?;
+    metatable.set_readonly(true);
+    module.set_metatable(Some(metatable))?;
     module.set_readonly(true);
     lua.named_registry_value::<Table>(LOADED)?.raw_set(name, &module)?;
     Ok(Value::Table(module))
+}
+
+/// The error of a script that reads what a module does not have.
+fn missing(name: &str, module: &Table, key: &Value) -> mlua::Result<()> {
+    let key = key.to_string()?;
+    let names: Vec<String> = module.pairs::<String, Value>().flatten().map(|(name, _)| name).collect();
+    let near = point::suggest(&key, names.iter().map(String::as_str));
+    let hint = near.map(|near| format!(": did you mean `{near}`?")).unwrap_or_default();
+    Err(mlua::Error::runtime(format!("`{name}` has no `{key}`{hint}")))
 }
 
 fn require(lua: &Lua, name: String) -> mlua::Result<Value> {
@@ -155,5 +177,8 @@ fn require(lua: &Lua, name: String) -> mlua::Result<Value> {
         other => other,
     };
     modules.raw_set(name, result.as_ref().ok())?;
+    if let (Ok(script @ Value::Table(_)), Value::Table(control)) = (&result, lua.named_registry_value(CONTROL)?) {
+        control.raw_get::<Function>("check")?.call::<()>(script)?;
+    }
     result
 }

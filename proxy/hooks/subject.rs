@@ -54,9 +54,11 @@ fn fixed(argument: &str, name: &str, known: &[&str]) -> String {
 fn message(value: Value) -> Result<Message, String> {
     match value {
         Value::String(text) => Ok(Message::text("assistant", text)),
-        Value::Object(mut fields) if fields.contains_key("content") || fields.contains_key("tool_calls") => {
-            let content = fields.get("content").unwrap_or(&Value::Null);
-            if !(content.is_string() || content.is_array() || content.is_null()) {
+        Value::Object(fields) if fields.get("tool_calls").is_some_and(|calls| !calls.is_null()) => {
+            Err("run:answer(message): a hook's answer cannot have `tool_calls`: it is text that the client reads".into())
+        }
+        Value::Object(mut fields) if fields.contains_key("content") => {
+            if !fields.get("content").is_some_and(|content| content.is_string() || content.is_array()) {
                 return Err("run:answer(message): its content must be text or a list of parts".into());
             }
             fields.entry("role").or_insert_with(|| "assistant".into());
@@ -132,7 +134,15 @@ mod tests {
     fn an_answer_is_text_or_an_assistants_message() {
         assert_eq!(message(json!("hi")).unwrap(), Message::text("assistant", "hi"));
         assert_eq!(message(json!({ "content": "hi" })).unwrap().role(), "assistant");
-        for wrong in [json!(3), json!({ "x": 1 }), json!({ "content": 3 }), json!({ "role": "user", "content": "x" })] {
+        for wrong in [
+            json!(3),
+            json!({ "x": 1 }),
+            json!({ "content": 3 }),
+            json!({ "role": "user", "content": "x" }),
+            json!({ "content": null }),
+            json!({ "tool_calls": [{ "id": "a" }] }),
+            json!({ "content": "x", "tool_calls": [] }),
+        ] {
             assert!(message(wrong.clone()).is_err(), "{wrong}");
         }
     }

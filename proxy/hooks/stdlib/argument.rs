@@ -24,9 +24,12 @@ pub(super) fn text(function: &str, what: &str, value: &Value) -> mlua::Result<Bo
     text.to_str().map_err(|_| wrong(function, format_args!("{what} is not UTF-8")))
 }
 
-/// Text of any bytes.
+/// Text of any bytes, no longer than `MAX_TEXT`.
 pub(super) fn bytes(function: &str, what: &str, value: &Value) -> mlua::Result<BorrowedBytes> {
     match value {
+        Value::String(text) if text.as_bytes().len() > MAX_TEXT => {
+            Err(wrong(function, format_args!("{what} is longer than {} MiB", MAX_TEXT >> 20)))
+        }
         Value::String(text) => Ok(text.as_bytes()),
         other => Err(mistyped(function, what, "string", other)),
     }
@@ -42,17 +45,29 @@ pub(super) fn optional_table<'a>(function: &str, what: &str, value: &'a Value) -
 }
 
 /// Refuses options that do not exist: a misspelt one would have no effect, and nobody would know.
-pub(super) fn known(function: &str, options: &Table, names: &[&'static str]) -> mlua::Result<()> {
+pub(super) fn known<S: AsRef<str>>(function: &str, options: &Table, names: &[S]) -> mlua::Result<()> {
     for pair in options.pairs::<Value, Value>() {
         let (key, _) = pair?;
         let key = key.to_string()?;
-        if !names.contains(&key.as_str()) {
-            let near = point::suggest(&key, names.iter().copied());
-            let hint = near.map_or_else(|| format!("; there are {}", names.join(", ")), |near| format!(": did you mean `{near}`?"));
+        let names = || names.iter().map(AsRef::as_ref);
+        if !names().any(|name| name == key) {
+            let all = || format!("; there are {}", names().collect::<Vec<&str>>().join(", "));
+            let hint = point::suggest(&key, names()).map_or_else(all, |near| format!(": did you mean `{near}`?"));
             return Err(wrong(function, format_args!("there is no option `{key}`{hint}")));
         }
     }
     Ok(())
+}
+
+/// What every module's Lua half has: `known(function, options, names)` and `near(name, names)`.
+pub(super) fn install(lua: &Lua, native: &Table) -> mlua::Result<()> {
+    let known = |_: &Lua, (function, options, names): (String, Value, Vec<String>)| {
+        optional_table(&function, "the options", &options)?.map_or(Ok(()), |options| known(&function, options, &names))
+    };
+    native.raw_set("known", lua.create_function(known)?)?;
+    let near =
+        |_: &Lua, (name, names): (String, Vec<String>)| Ok(point::suggest(&name, names.iter().map(String::as_str)).map(str::to_owned));
+    native.raw_set("near", lua.create_function(near)?)
 }
 
 /// A whole number.
@@ -80,7 +95,7 @@ pub(super) fn number(number: usize) -> Value {
 }
 
 /// Ends native work that goes on after the hook's budget is used up. Work of more than about a millisecond asks between its parts.
-pub(super) fn keep_time(lua: &Lua) -> mlua::Result<()> {
+pub(in crate::hooks) fn keep_time(lua: &Lua) -> mlua::Result<()> {
     let meter = lua.app_data_ref::<Context>().map(|context| Arc::clone(&context.meter));
     meter.map_or(Ok(()), |meter| meter.interrupt(lua).map(|_| ()))
 }
