@@ -6,6 +6,7 @@ mod context;
 mod convert;
 mod failure;
 mod gate;
+mod guard;
 mod homeward;
 mod live;
 mod meter;
@@ -85,7 +86,7 @@ pub struct RunView {
     pub headers: Arc<Headers>,
     /// The key's id.
     pub key: Option<String>,
-    /// Who the client says its user is, from a client that is believed.
+    /// Who the client says its user is.
     pub user: Option<String>,
     /// The session's id.
     pub session: Option<String>,
@@ -139,6 +140,12 @@ impl HookRun {
     /// The headers that scripts see from now on.
     pub fn set_headers(&mut self, headers: Arc<Headers>) {
         Arc::make_mut(&mut self.view).headers = headers;
+    }
+
+    /// Whom the request is for, and which conversation it belongs to, as scripts see it from now on.
+    pub fn set_client(&mut self, user: Option<String>, session: Option<String>) {
+        let view = Arc::make_mut(&mut self.view);
+        (view.user, view.session) = (user, session);
     }
 
     /// Before the messages of a client's request are decoded.

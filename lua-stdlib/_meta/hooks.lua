@@ -27,8 +27,8 @@ error "a meta file describes; it is never required"
 ---@field config table<string, any> The script's settings.
 ---@field headers table<string, string> The client's headers, names in lower case, credentials left out.
 ---@field key? string The id of the client's key.
----@field user? string
----@field session? string
+---@field user? string Whom the client says it asks for: the request's `user`, or `safety_identifier`. Nil in `on_request`.
+---@field session? string The conversation: `x-session-id`, Open WebUI's chat id, or the request's `metadata.session_id`.
 ---@field usage Usage Tokens of the run so far.
 ---@field state table Shared by all hooks of this run, gone with it.
 ---@field log std.log

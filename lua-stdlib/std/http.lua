@@ -38,8 +38,11 @@ function Response:json()
   if ok then
     return value
   end
-  return nil, tostring(value)
+  return nil, "the body is not JSON: " .. (value:match "json%.decode: (.*)$" or value)
 end
+
+local OPTIONS = { "headers", "query", "json", "form", "body", "timeout", "max_bytes" }
+local REQUEST = { "method", "url", table.unpack(OPTIONS) }
 
 local response = table.freeze { __index = table.freeze(Response), __metatable = false }
 
@@ -51,6 +54,7 @@ function http.request(request)
   if type(request) ~= "table" or type(request.url) ~= "string" then
     error("http.request: needs a table with a `url`", 2)
   end
+  native.known("http.request", request, REQUEST)
   local answer, why = native.call(request)
   if not answer then
     return nil, why
@@ -63,6 +67,7 @@ local function send(method, url, options, fields)
   if type(url) ~= "string" then
     error(("http.%s: the url must be a string, not %s"):format(method:lower(), type(url)), 3)
   end
+  native.known("http." .. method:lower(), options, OPTIONS)
   local request = table.clone(options or {})
   request.method, request.url = method, url
   for name, value in pairs(fields or {}) do

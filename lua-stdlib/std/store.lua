@@ -9,7 +9,9 @@ local store = {}
 ---@class std.store.Options
 ---@field ttl? number Seconds until it goes by itself; default never.
 
-local function call(name, request)
+local function call(name, request, options)
+  native.known("store." .. name, options, { "ttl" })
+  request.ttl = options and options.ttl
   if type(request.key) ~= "string" then
     error(("store.%s: the key must be a string, not %s"):format(name, type(request.key)), 3)
   end
@@ -32,7 +34,7 @@ end
 ---@return true? done
 ---@return string? why
 function store.set(key, value, options)
-  return call("set", { key = key, value = value, ttl = options and options.ttl })
+  return call("set", { key = key, value = value }, options)
 end
 
 --- Adds `by` (default 1) to the number under `key`, in one step, and returns the sum. `ttl` holds for a number that begins here.
@@ -42,7 +44,7 @@ end
 ---@return number? sum
 ---@return string? why
 function store.incr(key, by, options)
-  return call("incr", { key = key, by = by or 1, ttl = options and options.ttl })
+  return call("incr", { key = key, by = by or 1 }, options)
 end
 
 --- Seconds until `key` goes: nil when there is none, `math.huge` when it stays.
@@ -65,7 +67,7 @@ end
 ---@return boolean? done
 ---@return string? why
 function store.cas(key, old, new, options)
-  return call("cas", { key = key, old = old, value = new, ttl = options and options.ttl })
+  return call("cas", { key = key, old = old, value = new }, options)
 end
 
 return store

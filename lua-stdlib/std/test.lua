@@ -11,6 +11,12 @@ local test = {}
 --- Who plays what, of the case that is running.
 local fakes = {}
 
+--- What can be played.
+local FAKED = { "http", "mcp", "tools", "python", "llm", "agent" }
+
+--- The failures of whole runs that the case has not looked at yet, by agent.
+local unseen = {}
+
 --- Names a case. It runs after the file has been read, with a store, fakes and a clock of its own.
 ---@param name string
 ---@param body fun()
@@ -206,6 +212,13 @@ end
 ---@param player fun(request: table): any, string?
 ---@return table[] requests
 function test.fake(module, player)
+  if type(module) ~= "string" or not table.find(FAKED, module) then
+    local near = native.near(tostring(module), FAKED)
+    local hint = near and (": did you mean `%s`?"):format(near) or "; there are " .. table.concat(FAKED, ", ")
+    error(("test.fake: nobody plays `%s`%s"):format(tostring(module), hint), 2)
+  elseif type(player) ~= "function" then
+    error(("test.fake: the player must be a function, not %s"):format(type(player)), 2)
+  end
   local requests = {}
   fakes["std." .. module] = { player = player, requests = requests }
   return requests
@@ -298,8 +311,28 @@ local function message(reply)
   return made
 end
 
+--- The outcome, whose `error` counts as seen once somebody has read it.
+local function watched(outcome, agent)
+  local failure = outcome.error
+  if not failure then
+    return outcome
+  end
+  outcome.error = nil
+  unseen[agent] = failure
+  return setmetatable(outcome, {
+    __index = function(_, name)
+      if name == "error" then
+        unseen[agent] = nil
+        return failure
+      end
+      return nil
+    end,
+  })
+end
+
 --- Runs the agent of the configuration on what a user says, with its real hooks and limits, a scripted model and scripted tools.
---- A reply of the model that nobody used, and a call of a tool that nobody plays, fail the test.
+--- A reply of the model that nobody used, a call of a tool that nobody plays, and an `error` of the outcome that the test does not look
+--- at fail the test.
 ---@param input string
 ---@param options std.test.Chat
 ---@return std.test.Outcome
@@ -344,7 +377,7 @@ function Agent:chat(input, options)
   if type(options.model) == "table" and not outcome.error and #options.model > #prompts then
     error(("the model has %d replies and was asked %d times"):format(#options.model, #prompts), 2)
   end
-  return outcome
+  return watched(outcome, self.name)
 end
 
 --- An agent of the configuration, for whole runs: `test.agent("assistant"):chat("hello", { model = { "hi" } })`.
@@ -358,8 +391,35 @@ native.control.play = function(_, module, request)
   return reach(module, request)
 end
 
+local POINTS = { "on_request", "pre_prompt", "on_chunk", "on_tool_call", "on_tool_result", "post_response", "on_error" }
+
+--- The hooks of a script that a test requires tell of verdicts that mean nothing at their point, as the gateway would.
+native.control.check = function(script)
+  for _, name in ipairs(POINTS) do
+    local hook = rawget(script, name)
+    if type(hook) == "function" and not table.isfrozen(script) then
+      rawset(script, name, function(...)
+        local n_made = native.made()
+        local verdict = hook(...)
+        local problem = native.problem(name, verdict, native.made() - n_made)
+        if problem then
+          error(problem, 2)
+        end
+        return verdict
+      end)
+    end
+  end
+end
+
 native.control.reset = function()
   table.clear(fakes)
+  table.clear(unseen)
+end
+
+native.control.finish = function()
+  for agent, failure in pairs(unseen) do
+    error(("the run of `%s` failed, and the test did not look at its `error`: %s: %s"):format(agent, failure.code, failure.message), 0)
+  end
 end
 
 return test

@@ -20,6 +20,20 @@ function text.of(message)
   return table.concat(texts, "\n")
 end
 
+--- The last message with this role, and its place; nil if there is none.
+---@param messages Message[]
+---@param role? string Default `user`.
+---@return Message? message
+---@return integer? place
+function text.last(messages, role)
+  for i = #messages, 1, -1 do
+    if messages[i].role == (role or "user") then
+      return messages[i], i
+    end
+  end
+  return nil
+end
+
 --- Without white space at both ends.
 ---@param s string
 ---@return string
@@ -130,7 +144,8 @@ function text.replace(s, old, new)
   return table.concat(pieces, new), #pieces - 1
 end
 
---- At most `length` bytes of `s`, never half a character; `ending` (default `...`) stands for what was cut off and is counted.
+--- At most `length` bytes of `s`, never half a character; `ending` (default `...`) stands for what was cut off and is counted. It is left
+--- out where there is no room for it.
 ---@param s string
 ---@param length integer
 ---@param ending? string
@@ -140,6 +155,9 @@ function text.shorten(s, length, ending)
     return s
   end
   ending = ending or "..."
+  if #ending > length then
+    ending = ""
+  end
   local last = math.max(length - #ending, 0)
   while last > 0 and bit32.band(s:byte(last + 1), 0xC0) == 0x80 do
     last = last - 1

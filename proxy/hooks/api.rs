@@ -1,10 +1,13 @@
 //! What Lua sees: `run` and its verdicts, and the lazy table that is a hook's argument.
 
-use mlua::{Lua, Table, Value as Lv};
+use mlua::{IntoLua, Lua, Table, Value as Lv};
 use serde_json::{Map, Value};
 
 use super::context::Context;
-use super::{RunView, convert, stdlib};
+use super::{RunView, convert, guard, stdlib};
+
+/// The longest message of a verdict, in bytes.
+const MAX_WORDS: usize = 4096;
 
 /// The metatables and methods of one VM.
 #[derive(Clone)]
@@ -40,6 +43,12 @@ impl Api {
         let argument = locked(lua)?;
         argument.raw_set("__index", lua.create_function(read_argument)?)?;
         argument.raw_set("__newindex", lua.create_function(write_argument)?)?;
+        let next: Lv = lua.globals().raw_get("next")?;
+        let iterate = move |lua: &Lua, table: Table| {
+            guard::fill(lua, table.clone())?;
+            Ok((next.clone(), table))
+        };
+        argument.raw_set("__iter", lua.create_function(iterate)?)?;
         argument.set_readonly(true);
         let run = locked(lua)?;
         run.raw_set("__index", lua.create_function(read_run)?)?;
@@ -64,7 +73,7 @@ impl Api {
             "reject",
             lua.create_function(move |lua, (run, message): (Lv, Lv)| {
                 with_colon("reject", &run)?;
-                new_verdict(lua, &metatable, "reject", words("run:reject(message)", message)?, None)
+                new_verdict(lua, &metatable, "reject", words(lua, "run:reject(message)", message)?, None)
             })?,
         )?;
         let metatable = verdict.clone();
@@ -75,7 +84,7 @@ impl Api {
                 let status = status.as_integer().filter(|status| (400..600).contains(status));
                 let status = status
                     .ok_or_else(|| mlua::Error::runtime("run:abort(status, message): the status is a whole number from 400 to 599"))?;
-                new_verdict(lua, &metatable, "abort", words("run:abort(status, message)", message)?, Some(status))
+                new_verdict(lua, &metatable, "abort", words(lua, "run:abort(status, message)", message)?, Some(status))
             })?,
         )?;
         Ok(Api { argument, run, verdict, methods })
@@ -88,8 +97,6 @@ impl Api {
         run.raw_set("agent", view.agent.as_str())?;
         run.raw_set("model", view.model.as_str())?;
         run.raw_set("key", view.key.as_deref())?;
-        run.raw_set("user", view.user.as_deref())?;
-        run.raw_set("session", view.session.as_deref())?;
         run.raw_set("state", state)?;
         run.raw_set("log", stdlib::module(lua, "std.log")?)?;
         let config = convert::to_lua(lua, config)?;
@@ -162,10 +169,15 @@ fn with_colon(method: &str, run: &Lv) -> mlua::Result<()> {
     if run.is_table() { Ok(()) } else { Err(mlua::Error::runtime(format!("write `run:{method}(...)`, with a colon"))) }
 }
 
-/// A message for people: text, or a number.
-fn words(call: &str, message: Lv) -> mlua::Result<Lv> {
-    match message {
-        Lv::String(_) | Lv::Integer(_) | Lv::Number(_) => Ok(message),
+/// A message for people: text, cut off where it is longer than anybody reads, or a number.
+fn words(lua: &Lua, call: &str, message: Lv) -> mlua::Result<Lv> {
+    match &message {
+        Lv::String(text) if text.as_bytes().len() <= MAX_WORDS => Ok(message),
+        Lv::String(text) => {
+            let text = text.to_string_lossy();
+            lua.create_string(&text[..text.floor_char_boundary(MAX_WORDS)]).map(Lv::String)
+        }
+        Lv::Integer(_) | Lv::Number(_) => lua.create_string(message.to_string()?).map(Lv::String),
         other => Err(mlua::Error::runtime(format!("{call}: the message is text, not {}", other.type_name()))),
     }
 }
@@ -192,6 +204,8 @@ fn read_run(lua: &Lua, (_, key): (Table, Lv)) -> mlua::Result<Lv> {
     let Some(context) = lua.app_data_ref::<Context>() else { return Ok(Lv::Nil) };
     let Some(name) = key.as_string().and_then(|name| name.to_str().ok()) else { return Ok(Lv::Nil) };
     match &*name {
+        "user" => context.view.user.as_deref().into_lua(lua),
+        "session" => context.view.session.as_deref().into_lua(lua),
         "hop" => Ok(Lv::Integer(context.world.progress().0.into())),
         "usage" => convert::to_lua(lua, &serde_json::to_value(context.world.progress().1).map_err(mlua::Error::external)?),
         "headers" => {

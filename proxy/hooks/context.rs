@@ -121,6 +121,16 @@ impl Argument {
         Ok(made)
     }
 
+    /// Makes all fields that are not in the table yet.
+    pub(super) fn read_all(&mut self, lua: &Lua, meter: &Meter, table: &Table) -> mlua::Result<()> {
+        if table.to_pointer() as usize != self.table {
+            return Ok(());
+        }
+        let tables = self.fields.iter().filter(|(_, value)| is_table(value));
+        let names = tables.map(|(name, _)| lua.create_string(name)).collect::<mlua::Result<Vec<_>>>()?;
+        names.into_iter().try_for_each(|name| self.read(lua, meter, table, &Lv::String(name)).map(|_| ()))
+    }
+
     /// Sets a field that is not in the table (yet).
     pub(super) fn write(&mut self, table: &Table, key: &Lv, value: &Lv) -> mlua::Result<()> {
         self.check(table)?;

@@ -19,8 +19,8 @@ impl Failure {
 
     /// The script or hook at `place` was stopped by `error`, which may know better where that was.
     pub(super) fn raised(place: &str, error: &mlua::Error) -> Self {
-        let text = described(error);
-        let text = if split_place(&text).is_some() { text } else { format!("{}: {text}", raised_at(error).unwrap_or(place)) };
+        let text = placed(error);
+        let text = if split_place(&text).is_some() { text } else { format!("{place}: {text}") };
         Failure { kind: if is_memory(error) { Kind::HookMemory } else { Kind::HookError }, text }
     }
 
@@ -45,6 +45,24 @@ impl Failure {
     }
 }
 
+/// `file:line: what` of an error, and just `what` if no script has a part in it. What was raised inside `std.*` is said of the script
+/// that called it.
+pub(super) fn placed(error: &mlua::Error) -> String {
+    let text = described(error);
+    let inner = match split_place(&text) {
+        Some((file, _, what)) if file.starts_with(MODULES) => what,
+        Some(_) => return text,
+        None => &text,
+    };
+    match called_at(error) {
+        Some(place) => format!("{place}: {inner}"),
+        None => text,
+    }
+}
+
+/// How the names of the program's own modules begin.
+const MODULES: &str = "std.";
+
 /// `file:line: what`, without Lua's stack.
 pub(super) fn described(error: &mlua::Error) -> String {
     match error {
@@ -53,10 +71,13 @@ pub(super) fn described(error: &mlua::Error) -> String {
             // A file that the script requires is a script, too: its line is nearer than that of the `require`.
             let is_placed = match &**cause {
                 mlua::Error::CallbackError { .. } | mlua::Error::SyntaxError { .. } => true,
-                cause => raised_at(cause).is_some() && split_place(&inner).is_some(),
+                cause => raised_at(cause).is_some() && split_place(&inner).is_some_and(|(file, ..)| !file.starts_with(MODULES)),
             };
             match place(traceback) {
-                Some(place) if !is_placed => format!("{place}: {inner}"),
+                Some(place) if !is_placed => match split_place(&inner) {
+                    Some((file, _, what)) if file.starts_with(MODULES) => format!("{place}: {what}"),
+                    _ => format!("{place}: {inner}"),
+                },
                 _ => inner,
             }
         }
@@ -92,6 +113,14 @@ pub(super) fn place(traceback: &str) -> Option<&str> {
     )
 }
 
+/// The innermost line of a script in any of an error's stacks.
+fn called_at(error: &mlua::Error) -> Option<&str> {
+    match error {
+        mlua::Error::CallbackError { traceback, cause } => called_at(cause).or_else(|| place(traceback)),
+        error => raised_at(error),
+    }
+}
+
 /// Where an error was raised that does not begin with it: one whose object is no text.
 fn raised_at(error: &mlua::Error) -> Option<&str> {
     match error {
@@ -108,7 +137,8 @@ fn without_stack(text: &str) -> &str {
     text.split(STACK).next().unwrap_or(text).trim_end()
 }
 
-fn is_memory(error: &mlua::Error) -> bool {
+/// Whether a script ran into the memory cap.
+pub(super) fn is_memory(error: &mlua::Error) -> bool {
     match error {
         mlua::Error::MemoryError(_) => true,
         mlua::Error::CallbackError { cause, .. } | mlua::Error::WithContext { cause, .. } => is_memory(cause),

@@ -60,6 +60,7 @@ impl Live {
     pub(super) fn new(pool: &Arc<Pool>, n_scripts: usize) -> Result<Live, Failure> {
         let failed = |error: mlua::Error| Failure::raised("a new VM", &error);
         let vm = pool.take().map_err(failed)?;
+        vm.begin().map_err(failed)?;
         let state = vm.lua.create_table().map_err(failed)?;
         let new = |_| Ok(Instance { modules: vm.lua.create_table()?, ready: None });
         let instances = (0..n_scripts).map(new).collect::<mlua::Result<_>>().map_err(failed)?;

@@ -49,6 +49,8 @@ pub(super) struct Meter {
     slice_ended: SliceEnded,
     /// What the call's Lua threads wait for.
     waits: Waits,
+    /// A script ran into the memory cap and caught the error: no other run gets the VM.
+    spoilt: AtomicBool,
 }
 
 impl Meter {
@@ -66,6 +68,7 @@ impl Meter {
             cut: AtomicUsize::new(0),
             slice_ended: SliceEnded::default(),
             waits: Waits::default(),
+            spoilt: AtomicBool::new(false),
         }
     }
 
@@ -86,6 +89,16 @@ impl Meter {
     /// Whether the call used up its budget, whatever the script made of the error.
     pub(super) fn is_overdue(&self) -> bool {
         self.overdue.load(Relaxed)
+    }
+
+    /// Notes that a script has caught the error of the memory cap.
+    pub(super) fn spoil(&self) {
+        self.spoilt.store(true, Relaxed);
+    }
+
+    /// Whether a script has ever caught the error of the memory cap.
+    pub(super) fn is_spoilt(&self) -> bool {
+        self.spoilt.load(Relaxed)
     }
 
     /// `script:line` at which the budget was used up.

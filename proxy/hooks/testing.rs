@@ -16,9 +16,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::context::{Context, Trial};
 use super::failure::{self, Failure};
 use super::script::{self, Folder};
-use super::stdlib;
 use super::vm::Vm;
 use super::world::{Reach, World};
+use super::{guard, stdlib};
 use crate::chat::Object;
 use crate::store::Store;
 
@@ -201,13 +201,14 @@ impl Trialled {
         self.test.raw_get::<Function>("reset")?.call::<()>(())?;
         let play: Function = self.test.raw_get("play")?;
         let thread = self.vm.lua.create_thread(function)?;
+        guard::own(&self.vm.lua, &thread)?;
         let calling = thread.clone().into_async::<Lv>(())?;
         let playing = async {
             let mut calling = std::pin::pin!(calling);
             loop {
                 tokio::select! {
                     biased;
-                    ended = &mut calling => return ended.map(|_| ()),
+                    ended = &mut calling => return ended.and_then(|_| self.test.raw_get::<Function>("finish")?.call(())),
                     Some(question) = questions.recv() => {
                         let played = play::answer(&self.vm.lua, &self.vm.meter, &play, question).await;
                         played.map_err(|error| self.placed(&thread, error))?;

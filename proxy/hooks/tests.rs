@@ -1,5 +1,6 @@
 //! What scripts may rely on, through the gateway's own door.
 
+mod guarded;
 mod hostile;
 mod loading;
 mod logging;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use mlua::chunk::ChunkMode;
-use mlua::{Function, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table, Thread, Value, Variadic};
+use mlua::{Function, Lua, LuaOptions, LuaSerdeExt, MultiValue, StdLib, Table, Thread, Value, Variadic};
 
 use super::api::Api;
 use super::meter::Meter;
-use super::{stdlib, watch};
+use super::{guard, stdlib, watch};
 
 /// The most memory that scripts may use in one VM, in bytes. What the gateway hands them (`prompt.messages`) is not counted.
 pub(super) const MEMORY_CAP: usize = 16 << 20;
@@ -16,7 +16,8 @@ pub(super) const MEMORY_CAP: usize = 16 << 20;
 const RECYCLED_MAX: usize = 2 << 20;
 
 /// Globals of Luau that reach files, compile code, reach into other functions, or steer the collector.
-const REMOVED: [&str; 9] = ["require", "loadstring", "collectgarbage", "gcinfo", "getfenv", "setfenv", "newproxy", "io", "os"];
+/// `_G` is each script's own environment.
+const REMOVED: [&str; 10] = ["_G", "require", "loadstring", "collectgarbage", "gcinfo", "getfenv", "setfenv", "newproxy", "io", "os"];
 
 /// The registry's name for the metatable of environments.
 const ENVIRONMENT: &str = "moongate.environment";
@@ -28,6 +29,8 @@ pub(super) struct Vm {
     pub api: Api,
     /// Runs one function after the other.
     thread: Thread,
+    /// `math.randomseed`.
+    seed: Function,
 }
 
 impl Vm {
@@ -45,6 +48,13 @@ impl Vm {
         let lua = Lua::new_with(libraries, LuaOptions::default())?;
         let globals = lua.globals();
         reduce(&lua, &globals)?;
+        let meter = Arc::new(Meter::new());
+        guard::install(&lua, &globals, &meter)?;
+        let seed = globals.raw_get::<Table>("math")?.raw_get("randomseed")?;
+        // Scripts may copy a list, and may not change what all lists have in common.
+        let lists = lua.array_metatable();
+        lists.raw_set("__metatable", Value::Nil)?;
+        lists.set_readonly(true);
         let api = Api::new(&lua)?;
         stdlib::install(&lua, &globals)?;
         let environment = lua.create_table()?;
@@ -54,10 +64,10 @@ impl Vm {
         lua.set_named_registry_value(ENVIRONMENT, environment)?;
         lua.sandbox(true)?;
         let thread = lua.create_thread(lua.create_function(|_, ()| Ok(()))?)?;
-        let meter = Arc::new(Meter::new());
+        guard::own(&lua, &thread)?;
         watch::install(&lua, &globals, &meter)?;
         meter.arm(&lua);
-        Ok(Vm { lua, meter, api, thread })
+        Ok(Vm { lua, meter, api, thread, seed })
     }
 
     /// A compiled chunk as a function with a fresh environment: what it makes global, nobody else sees.
@@ -89,9 +99,15 @@ impl Vm {
         Ok(())
     }
 
+    /// Makes the VM ready for another run, which sees nothing of the random numbers of those before.
+    pub(super) fn begin(&self) -> mlua::Result<()> {
+        let (seed, _) = uuid::Uuid::new_v4().as_u64_pair();
+        self.seed.call(f64::from(seed as u32))
+    }
+
     /// Whether another run may have the VM.
     pub(super) fn is_clean(&self) -> bool {
-        self.lua.used_memory() <= RECYCLED_MAX
+        !self.meter.is_spoilt() && self.lua.used_memory() <= RECYCLED_MAX
     }
 }
 
@@ -130,7 +146,6 @@ fn reduce(lua: &Lua, globals: &Table) -> mlua::Result<()> {
     let string: Table = globals.get("string")?;
     let find: Function = string.get("find")?;
     string.raw_set("find", lua.create_function(move |lua, arguments| find_text(lua, &find, arguments))?)?;
-    string.raw_set("split", lua.create_function(split_text)?)?;
     Ok(())
 }
 
@@ -157,24 +172,4 @@ fn find_text(lua: &Lua, native: &Function, arguments: Variadic<Value>) -> mlua::
         }
     }
     native.call(arguments)
-}
-
-/// `string.split`, for the same reason as `find_text`.
-fn split_text(lua: &Lua, (text, separator): (LuaString, Option<LuaString>)) -> mlua::Result<Table> {
-    let text = text.as_bytes();
-    let separator = separator.as_ref().map_or_else(|| b",".to_vec(), |separator| separator.as_bytes().to_vec());
-    let pieces = lua.create_table()?;
-    if separator.is_empty() {
-        for byte in text.iter() {
-            pieces.raw_push(lua.create_string([*byte])?)?;
-        }
-        return Ok(pieces);
-    }
-    let mut from = 0;
-    for place in memchr::memmem::find_iter(&text, &separator) {
-        pieces.raw_push(lua.create_string(&text[from..place])?)?;
-        from = place + separator.len();
-    }
-    pieces.raw_push(lua.create_string(&text[from..])?)?;
-    Ok(pieces)
 }

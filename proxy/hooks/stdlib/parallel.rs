@@ -3,6 +3,7 @@
 use futures_util::future::try_join_all;
 use mlua::{Function, Lua, MultiValue, Table, Value, Variadic};
 
+use super::super::guard;
 use super::reach::waiting;
 
 /// The most functions in one call.
@@ -18,6 +19,7 @@ pub(super) fn install(lua: &Lua, native: &Table) -> mlua::Result<()> {
             let (lua, meter) = (&lua, &meter);
             async move {
                 let thread = lua.create_thread(function.clone())?;
+                guard::own(lua, &thread)?;
                 let future = thread.clone().into_async::<Value>(())?;
                 meter.branch(&thread, future).await
             }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::super::context::Context;
+use super::super::point::{self, ROWS};
 use super::super::stdlib::{self, waiting};
 use super::super::vm::Vm;
 use super::super::{RunView, convert};
@@ -35,6 +36,14 @@ pub(super) fn install(vm: &Vm, path: &Path) -> mlua::Result<Table> {
     native.raw_set("diff", lua.create_function(|lua, (got, want): (Lv, Lv)| Ok(diff::show(lua, &got, &want)))?)?;
     native.raw_set("lines", lua.create_function(lines)?)?;
     native.raw_set("clock", lua.create_function(clock)?)?;
+    native.raw_set("made", lua.create_function(|lua, ()| Ok(lua.app_data_ref::<Context>().map_or(0, |context| context.n_verdicts)))?)?;
+    let api = vm.api.clone();
+    let problem = move |lua: &Lua, (name, verdict, n_made): (String, Lv, u32)| {
+        let Some(row) = ROWS.iter().find(|row| row.name == name) else { return Ok(None) };
+        let decided = api.decision(lua, &verdict, n_made).map_err(|problem| format!("`{name}` {problem}"));
+        Ok(decided.and_then(|decision| decision.map_or(Ok(()), |decision| point::check(row, decision.name()))).err())
+    };
+    native.raw_set("problem", lua.create_function(problem)?)?;
     let api = vm.api.clone();
     native.raw_set(
         "run",
@@ -46,8 +55,9 @@ pub(super) fn install(vm: &Vm, path: &Path) -> mlua::Result<Table> {
             let run = api.run(lua, &view(&fields), &read(&config, "the config")?, &state)?;
             // What a gateway's run looks up, a test's has in itself, so that one test may have several.
             run.set_readonly(false);
-            for name in ["hop", "headers", "usage"] {
-                run.raw_set(name, convert::to_lua(lua, &fields[name])?)?;
+            for name in ["hop", "headers", "usage", "user", "session"] {
+                let field = &fields[name];
+                run.raw_set(name, if field.is_null() { Lv::Nil } else { convert::to_lua(lua, field)? })?;
             }
             run.set_readonly(true);
             Ok(run)

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use mlua::{Function, Lua, Value as Lv};
 
-use super::super::convert;
 use super::super::meter::Meter;
+use super::super::{convert, guard};
 use super::{Part, Question};
 
 /// Calls `play(kind, name, request)` of `std.test` and sends on what it returns: an answer, or nil and a sentence.
@@ -19,6 +19,7 @@ pub(super) async fn answer(lua: &Lua, meter: &Arc<Meter>, play: &Function, quest
     };
     let request = convert::to_lua(lua, &request)?;
     let thread = lua.create_thread(play.clone())?;
+    guard::own(lua, &thread)?;
     let future = thread.clone().into_async::<(Lv, Option<String>)>((kind, name, request))?;
     let (answer, why) = meter.branch(&thread, future).await?;
     let answer = match (answer, why) {

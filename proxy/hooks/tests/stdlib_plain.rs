@@ -15,7 +15,7 @@ pub(super) async fn fails(body: &str, expected: &str) {
     assert_eq!(problem, format!("a hook of this agent failed: scripts/x.lua:2: {expected}"), "{body}");
 }
 
-async fn ran(body: &str) -> Result<(), String> {
+pub(super) async fn ran(body: &str) -> Result<(), String> {
     let source = format!(
         "local std = setmetatable({{}}, {{ __index = function(_, name) return require('std.' .. name) end }}) return {{ on_tool_call = function(call, run)\n{body}\nend }}"
     );
@@ -40,6 +40,11 @@ async fn json_is_queried_and_made_pretty() {
     fails("std.json.query({}, nil)", "json.query: the path must be a string, not nil").await;
     fails("std.json.query('{', '$')", "json.query: EOF while parsing an object at line 1 column 1").await;
     fails("std.json.query({ print }, '$')", "json.query: the value[1] is a function, which JSON cannot say").await;
+    fails("std.json.encode(string.rep('x', 8e6 + 4e5))", "json.encode: the value is too large").await;
+    fails("std.json.encode(string.rep('\\1', 2e6))", "json.encode: the text would be longer than 8 MiB").await;
+    fails("std.json.pretty({ string.rep('\\1', 2e6) })", "json.pretty: the text would be longer than 8 MiB").await;
+    fails("std.json.decode(string.rep(' ', 9e6))", "json.decode: the text is longer than 8 MiB").await;
+    fails("std.json.query(string.rep(' ', 9e6), '$')", "json.query: the text is longer than 8 MiB").await;
     fails("std.json.decode(nil)", "json.decode: the text must be a string, not nil").await;
 }
 
@@ -151,7 +156,8 @@ async fn no_module_can_be_changed() {
           assert(not pcall(setmetatable, object, {}))
         end
         assert(not pcall(function() redact.stream().finder.x = 1 end))
-        assert(not getmetatable(std.json.array {}))"#,
+        local lists = getmetatable(std.json.array {})
+        assert(table.isfrozen(lists) and not pcall(rawset, lists, "__index", print))"#,
     )
     .await;
 }
