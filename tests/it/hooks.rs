@@ -246,3 +246,21 @@ async fn an_answer_in_parts() {
     let script = "return { pre_prompt = function(_, run) return run:answer({ role = 'assistant', content = { { type = 'text', text = 'in parts' } } }) end }";
     assert_eq!(stage(script, []).await.ask(json!({})).await.content(), "in parts");
 }
+
+/// `run.user` and `run.session` are what the request says, from the first hook that comes after it was read.
+#[tokio::test]
+async fn a_run_has_its_user_and_session() {
+    let script = r#"
+local early
+return {
+  on_request = function(_, run) early = tostring(run.user) .. " " .. tostring(run.session) end,
+  pre_prompt = function(_, run) return run:answer(early .. ", " .. tostring(run.user) .. " " .. tostring(run.session)) end,
+}"#;
+    let stage = stage(script, []).await;
+    let metadata = json!({ "session_id": "m1" });
+    assert_eq!(stage.ask(json!({})).await.content(), "nil nil, nil nil");
+    assert_eq!(stage.ask(json!({ "user": "ada", "metadata": metadata })).await.content(), "nil nil, ada m1");
+    assert_eq!(stage.ask(json!({ "safety_identifier": "bob" })).await.content(), "nil nil, bob nil");
+    let request = stage.gateway.chat("Assistant", json!({ "user": "ada", "metadata": metadata })).header("x-session-id", "h1");
+    assert_eq!(request.answer().await.content(), "nil h1, ada h1");
+}

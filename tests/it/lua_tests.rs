@@ -307,3 +307,42 @@ async fn round(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
     within(20, "a round of tests", read).await;
     said
 }
+
+/// What a test plays has a name that exists, a hook's verdict means something at its point, and the failure of a whole run is looked at.
+#[tokio::test]
+async fn mistakes_of_a_test_are_said() {
+    let setup = project(
+        r#"test.case("fake", function()
+  test.fake("htp", function() end)
+end)
+test.case("unseen", function()
+  test.agent("Clerk"):chat("break", { model = {} })
+end)
+test.case("seen", function()
+  local outcome = test.agent("Clerk"):chat("break", { model = {} })
+  test.equal(outcome.error.code, "hook_error")
+end)
+"#,
+    )
+    .file("scripts/odd.lua", "return { on_chunk = function(_, run) return run:answer('x') end, pre_prompt = function(_, run) run:reject('x') end, post_response = function() return 7 end }")
+    .file(
+        "scripts/odd_test.lua",
+        r#"local test, odd = require "std.test", require "odd"
+test.case("illegal", function() odd.on_chunk(test.chunk("x"), test.run()) end)
+test.case("forgotten", function() odd.pre_prompt(test.prompt(), test.run()) end)
+test.case("wrong", function() odd.post_response(test.reply("x"), test.run()) end)
+"#,
+    );
+    assert_fails(
+        &setup.run(&["test"]).await,
+        &[
+            "scripts/guard_test.lua:4: test.fake: nobody plays `htp`: did you mean `http`?",
+            "the run of `Clerk` failed, and the test did not look at its `error`: hook_error: a hook of this agent failed",
+            "  ok      seen\n",
+            "scripts/odd_test.lua:2: `run:answer` means nothing in `on_chunk`; here you may return `run:abort` or nothing",
+            "scripts/odd_test.lua:3: `pre_prompt` made a verdict and did not return it",
+            "scripts/odd_test.lua:4: `post_response` returned a",
+            "1 passed, 5 failed",
+        ],
+    );
+}

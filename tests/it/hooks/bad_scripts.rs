@@ -1,5 +1,6 @@
 //! Scripts with a bug: the client reads an error with a code and nothing of the script, the log has its line, the next request works.
 
+mod everywhere;
 mod runaway;
 mod unloadable;
 
@@ -122,6 +123,12 @@ async fn wrong_verdicts() {
         ("pre_prompt", "return 7", "2: `pre_prompt` returned a"),
         ("pre_prompt", "return it", "2: `pre_prompt` returned its argument"),
         ("pre_prompt", "return { kind = 'answer', value = 'forged' }", "2: `pre_prompt` returned a table"),
+        (
+            "pre_prompt",
+            "return run:answer({ tool_calls = { { id = 'a' } } })",
+            "2: run:answer(message): a hook's answer cannot have `tool_calls`",
+        ),
+        ("post_response", "return run:answer({ content = require('std.json').null })", "2: run:answer(message): its content must be text"),
         ("pre_prompt", "return run:answer(7)", "2: run:answer(x): x must be text or a message"),
         ("pre_prompt", "return run:answer({ role = 'user', content = 'x' })", "2: run:answer(message): its role must be `assistant`"),
         ("post_response", "return run:answer('\\255')", "2: `post_response` answered with a value that is text that is not UTF-8"),
@@ -190,6 +197,19 @@ async fn errors_of_every_shape() {
         ("pre_prompt", "local function f() return 1 + f() end f()", "4: stack overflow"),
         ("pre_prompt", "error('\\255\\254')", "4: "),
         ("pre_prompt", "error()", "4: nil"),
+        ("pre_prompt", "require('std.text').trim(nil)", "4: attempt to index nil with 'match'"),
+        ("pre_prompt", "require('std.text').trimm('x')", "4: `std.text` has no `trimm`: did you mean `trim`?"),
+        ("pre_prompt", "require('std.http').get('http://x', { timout = 3 })", "4: http.get: there is no option `timout`: did you mean `timeout`?"),
+        ("pre_prompt", "require('std.limit').take('k', { rate = -1 })", "4: limit.take: `rate` must be a number above 0, not -1"),
+        ("pre_prompt", "require('std.json').encode(string.rep('\\1', 2e6))", "4: json.encode: the text would be longer than 8 MiB"),
+        ("pre_prompt", "local _, e = pcall(require('std.json').decode, '{') error(e, 0)", "4: json.decode: EOF while parsing"),
+        ("pre_prompt", "local _, e = pcall(string.rep, 'x', 2^30) error('caught: ' .. e)", "4: caught: not enough memory"),
+        (
+            "pre_prompt",
+            "local p, t, b, v = require('std.parallel'), require('std.time') p.all(function() b = coroutine.running() t.sleep(0.05) end, function() v = select(2, coroutine.resume(b)) end) coroutine.yield(v) error(v)",
+            "4: cannot resume a thread of the gateway's",
+        ),
+        ("pre_prompt", "math.randomseed('x')", "4: invalid argument #1 to 'randomseed'"),
         ("pre_prompt", "error({ code = 7 })", "4: table"),
         ("pre_prompt", "error(run)", "4: table"),
         ("pre_prompt", "error(print)", "4: function"),
