@@ -29,7 +29,11 @@ pub(super) fn install(lua: &Lua, globals: &Table, meter: &Arc<Meter>) -> mlua::R
     let spoilt = Arc::clone(meter);
     native.raw_set("text", lua.create_function(move |_, problem: Value| Ok(text(&problem, &spoilt)))?)?;
     let spoilt = Arc::clone(meter);
-    native.raw_set("spoil", lua.create_function(move |_, ()| Ok(spoilt.spoil()))?)?;
+    let spoil = move |_: &Lua, ()| {
+        spoilt.spoil();
+        Ok(())
+    };
+    native.raw_set("spoil", lua.create_function(spoil)?)?;
     native.raw_set("fill", lua.create_function(fill)?)?;
     let bytecode = COMPILED.as_ref().map_err(mlua::Error::clone)?;
     let chunk = lua.load(bytecode).set_name("=std.guard").set_mode(ChunkMode::Binary).set_environment(globals.clone());

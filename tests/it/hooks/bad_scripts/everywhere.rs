@@ -31,7 +31,7 @@ async fn of_aliases_and_streams() {
         for stream in [false, true] {
             let ask = || gateway.chat(&format!("bug{n}"), json!({ "stream": stream }));
             let answer = ask().header("x-bug", "1").answer().await;
-            assert_eq!(answer.assert_error(500, code), harmless(code), "{bug}, stream: {stream}");
+            assert_eq!(answer.assert_error(500, *code), harmless(code), "{bug}, stream: {stream}");
             let well = if stream { ask().stream().await.text() } else { ask().answer().await.content() };
             assert_eq!(well, "all is well", "after {bug}, stream: {stream}");
         }
