@@ -47,8 +47,8 @@ check: toolchain ## Format, lints, the house's own rules
 	cargo clippy --release --all-targets $(features) -- -D warnings
 	cargo test --release $(features) --test it tidy
 
-bench: toolchain ## Measure what the gateway costs; options in BENCH="--pairs 41"
-	@cargo bench --bench load -- $(BENCH)
+bench: toolchain $(VENV)/agents.stamp ## Measure what the gateway costs; options in BENCH="--pairs 41"
+	@cargo bench --bench load $(features) -- $(BENCH)
 
 schema: toolchain ## Print the JSON Schema of the configuration
 	@cargo run --release --quiet --bin moongate -- schema

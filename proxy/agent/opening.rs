@@ -12,6 +12,14 @@ use crate::chat::wire::mint_completion_id;
 use crate::error::Result;
 use crate::hooks::{Head, Headers, HookRun, Point, RunView, Verdict};
 
+/// Whom a run is for, as the client says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Client {
+    pub(super) user: Option<String>,
+    /// The conversation.
+    pub(super) session: Option<String>,
+}
+
 /// A run that is about to begin.
 pub struct Opening {
     pub(super) scene: Arc<Scene>,
@@ -57,10 +65,12 @@ impl Opening {
         Ok(())
     }
 
-    /// Lets the hooks know whom the request is for, now that it is read. Both are what the client says.
-    pub(super) fn identify(&mut self, request: &ChatRequest) {
+    /// Lets the hooks know whom the request is for, now that it is read. Returns it.
+    pub(super) fn identify(&mut self, request: &ChatRequest) -> Client {
         let session = session(&self.scene.headers(), request.rest.get("metadata"));
-        self.hooks.set_client(user(&request.rest), session);
+        let client = Client { user: user(&request.rest), session };
+        self.hooks.set_client(client.user.clone(), client.session.clone());
+        client
     }
 }
 

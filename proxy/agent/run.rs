@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Definition;
-use super::opening::Opening;
+use super::opening::{Client, Opening};
 use super::scene::Scene;
 use super::tool_calls::ToolCalls;
 use super::turns::Half;
@@ -27,6 +27,7 @@ pub struct Run {
     pub(super) scene: Arc<Scene>,
     pub(super) hooks: Arc<HookRun>,
     pub(super) request: ChatRequest,
+    pub(super) client: Client,
     client_tools: HashSet<String>,
     pub(super) voice: Voice,
     /// The text so far, by choice, for `post_response`.
@@ -75,7 +76,7 @@ impl Turn {
 impl Run {
     /// Begins the run on its request. It is heard through `voice`.
     pub fn begin(mut opening: Opening, mut request: ChatRequest, voice: Voice) -> Result<Run> {
-        opening.identify(&request);
+        let client = opening.identify(&request);
         let Opening { scene, hooks, id } = opening;
         let agent = &scene.agent;
         if request.n() > 1 && agent.definition != Definition::Alias {
@@ -98,6 +99,7 @@ impl Run {
             scene,
             hooks: Arc::new(hooks),
             request,
+            client,
             client_tools,
             voice,
             said: BTreeMap::new(),

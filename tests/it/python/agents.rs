@@ -48,7 +48,7 @@ from agents import Agent, RunContextWrapper, function_tool
 @function_tool
 def whose(wrapper: RunContextWrapper, thing: str) -> str:
     """Tells whose thing this is."""
-    return f"{thing} of {wrapper.context.agent}"
+    return f"{thing} of {wrapper.context.agent} for {wrapper.context.user}"
 
 def build_agent():
     return Agent(name="Hooked", instructions="From the code.", tools=[whose])
@@ -72,7 +72,7 @@ async fn hooks_fire() {
     let model = ScriptedModel::start([Step::calls(calls), Step::says("done")]).await;
     let setup = setup(&model, HOOKED, HOOKED_CODE).file("scripts/h.lua", script).env("MCP", mcp.url());
     let gateway = start(setup).await;
-    assert_eq!(gateway.chat("hooked", json!({})).answer().await.content(), "done (30)");
+    assert_eq!(gateway.chat("hooked", json!({ "user": "ada" })).answer().await.content(), "done (30)");
     let first = model.request(1).await.json();
     let systems: Vec<&str> = first["messages"]
         .as_array()
@@ -84,7 +84,7 @@ async fn hooks_fire() {
     assert!(["Be brief.", "From the code.", "Hop "].iter().all(|words| systems.contains(words)), "{systems}");
     let names: Vec<&Value> = first["tools"].as_array().unwrap().iter().map(|tool| &tool["function"]["name"]).collect();
     assert_eq!(names, ["whose", "get_weather"]);
-    assert_eq!(told(&*model.request(2).await), ["HAT of hooked!", "not that one", "sunny in Paris!"]);
+    assert_eq!(told(&*model.request(2).await), ["HAT of hooked for ada!", "not that one", "sunny in Paris!"]);
     gateway.stop().await;
 }
 
