@@ -268,7 +268,7 @@ async fn a_configuration_that_cannot_be_used() {
             "scripts/guard_test.lua:3: agent:chat: config/gateway.yaml has no agent, and no alias with hooks, called `Clark`; its agents are: Clerk",
         ),
         ("config/typo.yaml", "config/typo.yaml:7:5: agents[0].hoks: is not a key here; did you mean `hooks`?"),
-        ("config/wrong.yaml", "agents[0].hooks[0].config.mx: scripts/guard.lua has no `mx` in its `config`: it has max"),
+        ("config/wrong.yaml", "agents[0].hooks[0].config.mx: scripts/guard.lua has no `mx` in its `config`: did you mean `max`?"),
         ("config/none.yaml", "config/none.yaml: cannot be read: No such file or directory"),
     ];
     for (config, said) in cases {

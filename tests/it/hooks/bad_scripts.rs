@@ -203,7 +203,7 @@ async fn errors_of_every_shape() {
         ("pre_prompt", "require('std.limit').take('k', { rate = -1 })", "4: limit.take: `rate` must be a number above 0, not -1"),
         ("pre_prompt", "require('std.json').encode(string.rep('\\1', 2e6))", "4: json.encode: the text would be longer than 8 MiB"),
         ("pre_prompt", "local _, e = pcall(require('std.json').decode, '{') error(e, 0)", "4: json.decode: EOF while parsing"),
-        ("pre_prompt", "local _, e = pcall(string.rep, 'x', 2^30) error('caught: ' .. e)", "4: caught: not enough memory"),
+        ("pre_prompt", "local _, e = pcall(string.rep, 'x', 2^30) error('caught: ' .. e .. '!')", "4: caught: not enough memory!"),
         (
             "pre_prompt",
             "local p, t, b, v = require('std.parallel'), require('std.time') p.all(function() b = coroutine.running() t.sleep(0.05) end, function() v = select(2, coroutine.resume(b)) end) coroutine.yield(v) error(v)",

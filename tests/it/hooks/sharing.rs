@@ -126,8 +126,8 @@ return {
     if kept then found[#found + 1] = "an argument" end
     kept = prompt
     if word ~= nil then found[#found + 1] = "a global" end
-    word = "left"
     leave("_G", _G, found)
+    word = "left"
     leave("run.state", run.state, found)
     leave("run", run, found)
     leave("run.config", run.config, found)
