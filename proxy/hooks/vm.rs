@@ -102,7 +102,8 @@ impl Vm {
     /// Makes the VM ready for another run, which sees nothing of the random numbers of those before.
     pub(super) fn begin(&self) -> mlua::Result<()> {
         let (seed, _) = uuid::Uuid::new_v4().as_u64_pair();
-        self.seed.call(f64::from(seed as u32))
+        // Luau takes it for a signed number of 32 bits.
+        self.seed.call(f64::from((seed >> 33) as u32))
     }
 
     /// Whether another run may have the VM.
