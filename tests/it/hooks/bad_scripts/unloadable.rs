@@ -61,12 +61,14 @@ async fn faults_of_a_script() {
     }
 }
 
-/// One save is read once, and what is wrong is said once.
+/// One save is read once, though an editor makes it in steps, and what is wrong is said once.
 #[tokio::test]
 async fn a_refusal_is_logged_once() {
     let model = ScriptedModel::start([]).await;
     let gateway = start(&model).await;
     gateway.write("scripts/h.lua", "return 3");
+    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    gateway.write("scripts/h.lua", "return 4");
     gateway.logged("the old one serves on").await;
     gateway.write("scripts/h.lua", GOOD);
     gateway.logged("configuration reloaded").await;
