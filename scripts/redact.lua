@@ -4,6 +4,7 @@
 ---     - scripts/redact.lua # or, with settings of your own:
 ---     - script: scripts/redact.lua
 ---       config: { kinds: [email, phone], patterns: { customer: "C-[0-9]{6}" } }
+---       timeout: 1s # a conversation of a megabyte takes about 0.2 s of CPU, more than a hook has by default
 ---
 --- The agent's own instructions are not searched. The conversation itself keeps the originals: only what the model reads changes.
 
