@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::markup;
 use super::{Delta, Message, ToolCall, ToolResult};
 
 /// How much of a result is shown, in bytes. The model reads all of it.
@@ -79,21 +80,9 @@ fn shortened(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_SHOWN)]
 }
 
+/// An attribute is one line, and so is a result.
 fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#x27;"),
-            // An attribute is one line.
-            '\n' => escaped.push_str("&#10;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
+    markup::escape(text).replace('\n', "&#10;")
 }
 
 /// Takes out of the conversation what was shown of tools in earlier answers, so that models do not learn to write it themselves.

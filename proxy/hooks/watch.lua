@@ -16,19 +16,19 @@ local function copies(tables)
   return made
 end
 
--- Whether both have the same fields.
+-- Whether both have the same fields. A copy has no metatable that could answer for a field that it lacks.
 local function same(t, copy)
+  local n_more = 0
   for key, value in next, t do
-    if not rawequal(value, rawget(copy, key)) then
+    if not rawequal(value, copy[key]) then
       return false
     end
+    n_more += 1
   end
-  for key in next, copy do
-    if rawget(t, key) == nil then
-      return false
-    end
+  for _ in next, copy do
+    n_more -= 1
   end
-  return true
+  return n_more == 0
 end
 
 -- The numbers of the tables that are not as their copies, or nil if there are none.

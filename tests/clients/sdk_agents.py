@@ -1,4 +1,7 @@
-"""The shipped SDK agents through the official client, on the demo model: BASE_URL is the argument. Fails on the first thing that is wrong."""
+"""SDK agents through the official client, whole and streamed. Fails on the first thing that is wrong.
+
+The arguments are BASE_URL, then perhaps a model, a question and words of the answer; else the shipped agents are asked on the demo model.
+"""
 
 import sys
 
@@ -31,6 +34,10 @@ def streamed(model, messages):
     assert "".join(pieces) == final.choices[0].message.content, final
     return final.choices[0].message.content
 
+
+if len(sys.argv) > 2:
+    model, question, expected = sys.argv[2:]
+    ASKED = {model: (question, expected)}
 
 for model, (question, expected) in ASKED.items():
     for ask in (whole, streamed):

@@ -10,6 +10,8 @@ mod sandbox;
 mod saving;
 mod worker_itself;
 
+use std::process::Stdio;
+
 use crate::support::exchange::Received;
 use crate::support::{Gateway, ScriptedModel, Setup, programs, within};
 
@@ -46,6 +48,16 @@ async fn start(setup: Setup) -> Gateway {
     let gateway = setup.start().await;
     within(PATIENCE, "the Python worker", gateway.logged("Python worker ready")).await;
     gateway
+}
+
+/// Asks through the official client, whole and streamed; returns what it printed.
+async fn official_client(gateway: &Gateway, arguments: &[&str]) -> String {
+    let mut client = programs::python("tests/clients/sdk_agents.py");
+    client.arg(gateway.base_url()).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    let output = within(120, "the client's end", client.output()).await.unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    stdout.into_owned()
 }
 
 /// A declared agent `more` with this function of `agents/more.py` as its tool.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::template::{Template, encode, present};
 use crate::chat::Object;
+use crate::chat::markup::escape;
 
 /// A body with `{name}` in it.
 #[derive(Debug)]
@@ -72,7 +73,7 @@ impl Body {
                 let write = |text: &str| match escape {
                     Escape::Nothing => text.to_owned(),
                     Escape::Form => encode(text),
-                    Escape::Xml => escape_xml(text),
+                    Escape::Xml => escape(text),
                 };
                 let absent = || {
                     let name = template.names().into_iter().find(|name| present(arguments, name).is_none());
@@ -122,21 +123,6 @@ impl Node {
             Node::Map(map) => Value::Object(map.iter().filter_map(|(key, item)| Some((key.clone(), item.fill(arguments)?))).collect()),
         })
     }
-}
-
-fn escape_xml(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{setup, start, told};
+use super::{official_client, setup, start, told};
 use crate::support::events::Reader;
 use crate::support::fake_mcp::Tool;
 use crate::support::scripted_model::{chunk, reply, spoken};
@@ -14,7 +14,12 @@ async fn the_researcher_runs() {
     let search = || Step::calls([("c1", "search_library", r#"{"query": "moon landing"}"#)]);
     let hand_over = || Step::calls([("c2", "transfer_to_writer", "{}")]);
     let answer = || Step::says("It landed in 1969.");
-    let model = ScriptedModel::start([search(), hand_over(), answer(), search(), hand_over(), answer()]).await;
+    let once = || [search(), hand_over(), answer()];
+    let [a, b, c] = once();
+    let [d, e, f] = once();
+    let [g, h, i] = once();
+    let [j, k, l] = once();
+    let model = ScriptedModel::start([a, b, c, d, e, f, g, h, i, j, k, l]).await;
     let gateway = start(setup(&model, "", "")).await;
     let whole = gateway.chat("Researcher", json!({})).answer().await;
     assert_eq!(whole.content(), "It landed in 1969.", "{}", whole.text());
@@ -27,6 +32,8 @@ async fn the_researcher_runs() {
     assert_eq!((&first["model"], &first["messages"][0]["role"]), (&json!("scripted"), &json!("system")));
     let names: Vec<&Value> = first["tools"].as_array().unwrap().iter().map(|tool| &tool["function"]["name"]).collect();
     assert_eq!(names, ["search_library", "read_article", "transfer_to_writer"]);
+    let printed = official_client(&gateway, &["Researcher", "When did it land?", "It landed in 1969."]).await;
+    assert_eq!(printed, "Researcher whole ok\nResearcher streamed ok\n");
     gateway.stop().await;
 }
 

@@ -8,8 +8,9 @@ use tokio::sync::watch;
 
 use super::{PATIENCE, setup, start};
 use crate::support::events::Reader;
+use crate::support::process::peak_memory;
 use crate::support::scripted_model::chunk;
-use crate::support::{ScriptedModel, Step, within};
+use crate::support::{Gateway, ScriptedModel, Step, within};
 
 const RUNS: usize = 200;
 
@@ -22,6 +23,13 @@ async fn first_text(reader: &mut Reader) -> Value {
             return text.into();
         }
     }
+}
+
+/// The process of the first worker.
+fn worker(gateway: &Gateway) -> u32 {
+    let log = gateway.log();
+    let ready = log.lines().find(|line| line.contains("Python worker ready")).unwrap();
+    serde_json::from_str::<Value>(ready).unwrap()["pid"].as_u64().unwrap().try_into().unwrap()
 }
 
 /// The model holds every answer until all runs have their first word, so that all of them are alive at once.
@@ -66,6 +74,11 @@ async fn two_hundred_runs() {
     // The worker says once a second what is alive in it.
     gateway.counts("moongate_python_tasks", 0).await;
     assert_eq!(gateway.metric("moongate_python_worker_ends_total").await, 0);
-    eprintln!("{RUNS} runs: the slowest first word after {slowest:?}, the slowest end {:?} after the gate", ends.iter().max().unwrap());
+    let peak = peak_memory(worker(&gateway));
+    assert!(peak < 400, "{peak} MiB in the worker");
+    eprintln!(
+        "the worker had {peak} MiB; {RUNS} runs: the slowest first word after {slowest:?}, the slowest end {:?} after the gate",
+        ends.iter().max().unwrap()
+    );
     gateway.stop().await;
 }

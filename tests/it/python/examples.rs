@@ -1,8 +1,6 @@
 //! The examples in agents/, as they are shipped: on the demo upstream, through the official client.
 
-use std::process::Stdio;
-
-use super::PATIENCE;
+use super::{PATIENCE, official_client};
 use crate::support::{Setup, programs, within};
 
 /// Streamed and not, each calls its own tools and hands over.
@@ -11,11 +9,7 @@ async fn they_run_on_the_demo() {
     let root = programs::file("Cargo.toml").parent().unwrap().to_owned();
     let gateway = Setup::at(&root).env("MOONGATE_UPSTREAM", "demo").env("MOONGATE_MODEL", "demo-fast").start().await;
     within(PATIENCE, "the Python worker", gateway.logged("Python worker ready")).await;
-    let mut client = programs::python("tests/clients/sdk_agents.py");
-    client.arg(gateway.base_url()).stdin(Stdio::null()).kill_on_drop(true);
-    let output = within(120, "the client's end", client.output()).await.unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{stdout}\n{stderr}");
-    assert_eq!(stdout.lines().filter(|line| line.ends_with(" ok")).count(), 4, "{stdout}");
+    let printed = official_client(&gateway, &[]).await;
+    assert_eq!(printed.lines().filter(|line| line.ends_with(" ok")).count(), 4, "{printed}");
     gateway.stop().await;
 }

@@ -1,4 +1,4 @@
-//! What the gateway's process has cost so far, as the system counts it.
+//! What the gateway's process, or another one, has cost so far, as the system counts it.
 
 use std::time::Duration;
 
@@ -19,12 +19,17 @@ impl Gateway {
 
     /// The most memory that it ever had at once, in MiB.
     pub fn peak_memory(&self) -> u64 {
-        let status = self.about("status");
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the peak");
-        peak.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
+        peak_memory(self.process_id())
     }
 
     fn about(&self, file: &str) -> String {
         std::fs::read_to_string(format!("/proc/{}/{file}", self.process_id())).expect("it still runs")
     }
+}
+
+/// The most memory that a process ever had at once, in MiB.
+pub fn peak_memory(id: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it still runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the peak");
+    peak.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
 }
