@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::template::{Template, encode, present};
 use crate::chat::Object;
-use crate::chat::markup::escape;
+use crate::chat::markup;
 
 /// A body with `{name}` in it.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Body {
                 let write = |text: &str| match escape {
                     Escape::Nothing => text.to_owned(),
                     Escape::Form => encode(text),
-                    Escape::Xml => escape(text),
+                    Escape::Xml => markup::escape(text),
                 };
                 let absent = || {
                     let name = template.names().into_iter().find(|name| present(arguments, name).is_none());
