@@ -156,6 +156,7 @@ impl Drop for Waiting {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "those who wait in these tests are tasks of their own")]
 mod tests {
     use std::time::Duration;
 

@@ -43,29 +43,21 @@ async fn stage(places: usize, max: usize) -> Stage {
     })])
     .await;
     let config = CONFIG.replace("PLACES", &places.to_string()).replace("MAX", &max.to_string());
-    let gateway = Gateway::start(&config, [("LM", &model.url())]).await;
+    let mut gateway = Gateway::start(&config, [("LM", &model.url())]).await;
+    gateway.admin_key = Some("key-admin");
     Stage { gateway, _model: model, came, answers, most }
 }
 
 impl Stage {
     /// Asks the plain model, or with an odd number the agent.
     fn ask(&self, key: &str, n: usize) -> crate::support::Request {
-        let model = if n % 2 == 0 { "scripted" } else { "Assistant" };
+        let model = if n.is_multiple_of(2) { "scripted" } else { "Assistant" };
         let messages = json!([{ "role": "user", "content": format!("{key}{n}") }]);
-        self.gateway.chat(model, json!({ "messages": messages, "stream": n % 3 == 0 })).key(&format!("key-{key}"))
+        self.gateway.chat(model, json!({ "messages": messages, "stream": n.is_multiple_of(3) })).key(&format!("key-{key}"))
     }
 
     async fn waiting(&self, n: i64) {
-        let reached = async {
-            loop {
-                let text = self.gateway.get("/metrics").key("key-admin").answer().await.text();
-                if text.lines().any(|line| line == format!("{WAITING} {n}")) {
-                    return;
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
-        };
-        within(30, &format!("{n} that wait"), reached).await;
+        self.gateway.counts(WAITING, n).await;
     }
 }
 

@@ -81,12 +81,8 @@ async fn hooks_fire() {
     let gateway = start(setup).await;
     assert_eq!(gateway.chat("hooked", json!({ "user": "ada" })).answer().await.content(), "done (30)");
     let first = model.request(1).await.json();
-    let systems: Vec<&str> = first["messages"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(|m| (m["role"] == "system").then(|| m["content"].as_str().unwrap()))
-        .collect();
+    let systems: Vec<&str> =
+        first["messages"].as_array().unwrap().iter().filter(|m| m["role"] == "system").map(|m| m["content"].as_str().unwrap()).collect();
     let systems = systems.join(" ");
     assert!(["Be brief.", "From the code.", "Hop "].iter().all(|words| systems.contains(words)), "{systems}");
     let names: Vec<&Value> = first["tools"].as_array().unwrap().iter().map(|tool| &tool["function"]["name"]).collect();
