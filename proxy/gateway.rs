@@ -93,9 +93,8 @@ impl Gateway {
         let Route { target, rename } = context.snapshot.routes.find(model, caller)?;
         match target {
             Target::Agent(agent) if client::is_background(&session.req_header().headers, caller, &body) => {
-                context.forward(agent.upstream.clone(), body, &peek, Some(agent.model.clone()));
-                context.take_place(session, caller).await?;
-                Ok(false)
+                let (upstream, model) = (agent.upstream.clone(), agent.model.clone());
+                context.forward(session, caller, upstream, body, &peek, Some(model)).await
             }
             Target::Agent(agent) => {
                 context.run_of(&agent);
@@ -104,11 +103,7 @@ impl Gateway {
                 self.run(session, context, agent, caller, &body, model).await?;
                 Ok(true)
             }
-            Target::Upstream(upstream) => {
-                context.forward(upstream, body, &peek, rename);
-                context.take_place(session, caller).await?;
-                Ok(false)
-            }
+            Target::Upstream(upstream) => context.forward(session, caller, upstream, body, &peek, rename).await,
         }
     }
 
@@ -130,11 +125,7 @@ impl Gateway {
         };
         let Route { target, rename } = context.snapshot.routes.find(model, caller)?;
         match target {
-            Target::Upstream(upstream) => {
-                context.forward(upstream, body, &peek, rename);
-                context.take_place(session, caller).await?;
-                Ok(false)
-            }
+            Target::Upstream(upstream) => context.forward(session, caller, upstream, body, &peek, rename).await,
             Target::Agent(_) => {
                 let message = format!("'{model}' is run by the gateway: it answers on /v1/chat/completions.");
                 Err(Error::new(Kind::UnsupportedValue, message).param("model"))

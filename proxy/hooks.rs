@@ -38,6 +38,7 @@ use self::live::{Done, Live, Moment};
 pub use self::point::Point;
 use self::pool::{Permit, Pool};
 use self::script::Script;
+pub use self::stdlib::sources as library;
 use self::subject::Subject;
 pub use self::subject::{CallView, ChunkView, FailureView, Head, ReplyView, ResultView};
 pub use self::world::{Nowhere, Reach, World};

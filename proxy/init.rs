@@ -4,8 +4,10 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Each file of the starter: where it goes and what it holds.
-const FILES: [(&str, &str); 41] = [
+use crate::hooks;
+
+/// Each file of the starter, but for the library of scripts: where it goes and what it holds.
+const FILES: [(&str, &str); 22] = [
     ("config/gateway.yaml", include_str!("../config/gateway.yaml")),
     ("agents/assistant.yaml", include_str!("../agents/assistant.yaml")),
     ("agents/hello.yaml", include_str!("../agents/hello.yaml")),
@@ -29,32 +31,18 @@ const FILES: [(&str, &str); 41] = [
     // For editors: the types of what scripts get and may require. The gateway has its own.
     ("scripts/.luarc.json", include_str!("../scripts/.luarc.json")),
     ("lua-stdlib/_meta/hooks.lua", include_str!("../lua-stdlib/_meta/hooks.lua")),
-    ("lua-stdlib/std/agent.lua", include_str!("../lua-stdlib/std/agent.lua")),
-    ("lua-stdlib/std/cache.lua", include_str!("../lua-stdlib/std/cache.lua")),
-    ("lua-stdlib/std/crypto.lua", include_str!("../lua-stdlib/std/crypto.lua")),
-    ("lua-stdlib/std/http.lua", include_str!("../lua-stdlib/std/http.lua")),
-    ("lua-stdlib/std/json.lua", include_str!("../lua-stdlib/std/json.lua")),
-    ("lua-stdlib/std/limit.lua", include_str!("../lua-stdlib/std/limit.lua")),
-    ("lua-stdlib/std/llm.lua", include_str!("../lua-stdlib/std/llm.lua")),
-    ("lua-stdlib/std/log.lua", include_str!("../lua-stdlib/std/log.lua")),
-    ("lua-stdlib/std/mcp.lua", include_str!("../lua-stdlib/std/mcp.lua")),
-    ("lua-stdlib/std/parallel.lua", include_str!("../lua-stdlib/std/parallel.lua")),
-    ("lua-stdlib/std/python.lua", include_str!("../lua-stdlib/std/python.lua")),
-    ("lua-stdlib/std/redact.lua", include_str!("../lua-stdlib/std/redact.lua")),
-    ("lua-stdlib/std/regex.lua", include_str!("../lua-stdlib/std/regex.lua")),
-    ("lua-stdlib/std/store.lua", include_str!("../lua-stdlib/std/store.lua")),
-    ("lua-stdlib/std/template.lua", include_str!("../lua-stdlib/std/template.lua")),
-    ("lua-stdlib/std/test.lua", include_str!("../lua-stdlib/std/test.lua")),
-    ("lua-stdlib/std/text.lua", include_str!("../lua-stdlib/std/text.lua")),
-    ("lua-stdlib/std/time.lua", include_str!("../lua-stdlib/std/time.lua")),
-    ("lua-stdlib/std/tools.lua", include_str!("../lua-stdlib/std/tools.lua")),
 ];
+
+/// All files of the starter.
+fn files() -> impl Iterator<Item = (String, &'static str)> {
+    let library = hooks::library().map(|(module, text)| (format!("lua-stdlib/{}.lua", module.replace('.', "/")), text));
+    FILES.into_iter().map(|(path, text)| (path.to_owned(), text)).chain(library)
+}
 
 /// Writes the starter into `folder`, which is created where it is missing. Returns the files written.
 /// `Err` is a sentence for the user. When one of the files is there already, nothing is written at all.
 pub fn init(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let taken: Vec<String> = FILES
-        .iter()
+    let taken: Vec<String> = files()
         .map(|(path, _)| folder.join(path))
         // A broken link is in the way, too.
         .filter(|path| path.symlink_metadata().is_ok())
@@ -63,8 +51,8 @@ pub fn init(folder: &Path) -> Result<Vec<PathBuf>, String> {
     if !taken.is_empty() {
         return Err(format!("{} there already; nothing was written", are(&taken)));
     }
-    let mut written = Vec::with_capacity(FILES.len());
-    for (path, text) in FILES {
+    let mut written = Vec::new();
+    for (path, text) in files() {
         let path = folder.join(path);
         write_new(&path, text).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
         written.push(path);
@@ -97,7 +85,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("new/project");
         let written = init(&target).unwrap();
-        assert_eq!(written.len(), FILES.len());
+        assert_eq!(written.len(), files().count());
         let loaded = load(&target.join("config/gateway.yaml")).unwrap();
         assert_eq!(loaded.agents.len(), 3);
         assert_eq!(validate(&loaded), (Vec::new(), Vec::new()));
@@ -137,7 +125,7 @@ mod tests {
                     folders.push(path);
                 } else if path.extension().is_some_and(|extension| ["yaml", "lua", "json"].iter().any(|known| extension == *known)) {
                     let name = path.strip_prefix(root).unwrap().to_str().unwrap();
-                    let is_known = FILES.iter().map(|(known, _)| *known).chain(NEED_PACKAGES).any(|known| known == name);
+                    let is_known = files().any(|(known, _)| known == name) || NEED_PACKAGES.contains(&name);
                     assert!(is_known, "init.rs does not have {name}");
                 }
             }

@@ -24,6 +24,7 @@
 mod access;
 mod admin;
 mod agent;
+mod backoff;
 pub mod chat;
 pub mod cli;
 pub mod config;

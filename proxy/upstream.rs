@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::config::document::{self, UpstreamKind};
 use crate::demo::Demo;
-use crate::error::Result as Answered;
+use crate::error;
 use catalog::Catalog;
 use peer::Peers;
 use queue::{Place, Queue};
@@ -115,7 +115,7 @@ impl Upstream {
 
     /// A place among those that may be at this server at once (`max_concurrent`), as soon as it is this key's turn.
     /// `None` where there is no limit. Hold it until the answer is complete.
-    pub async fn enter(&self, key: Option<&str>) -> Answered<Option<Place>> {
+    pub async fn enter(&self, key: Option<&str>) -> error::Result<Option<Place>> {
         match &self.queue {
             Some(queue) => queue.enter(key).await.map(Some),
             None => Ok(None),

@@ -16,7 +16,7 @@ use crate::chat::progress;
 use crate::chat::request::ChatRequest;
 use crate::chat::wire::{Envelope, mint_call_id};
 use crate::chat::{CallDelta, Choice, Delta, Message, Object, Prompt, Reply, ToolCall, Usage, forget_tools, tool_name};
-use crate::config::{ClientTools, OnLimit};
+use crate::config::ClientTools;
 use crate::error::{Error, Kind, Result};
 use crate::hooks::{HookRun, Point, Verdict};
 
@@ -181,9 +181,7 @@ impl Run {
         if self.last_call {
             reply.choices.iter_mut().for_each(|choice| choice.calls.clear());
         }
-        if reply.choices.iter().all(Choice::is_empty) {
-            return Err(Error::new(Kind::UpstreamEmpty, "The model ended its answer without a word."));
-        }
+        require_words(&reply)?;
         Ok(reply)
     }
 
@@ -203,9 +201,8 @@ impl Run {
     pub fn step(&self, reply: Reply) -> Result<Step> {
         let reply = reply.choices.into_iter().next().unwrap_or_default();
         let (theirs, ours): (Vec<_>, Vec<_>) = reply.calls().cloned().partition(|call| self.client_tools.contains(&call.name));
-        let refuses = self.scene.agent.policies.on_limit == OnLimit::Error && !ours.is_empty();
-        if let Some(limit) = self.scene.limit_reached().filter(|_| refuses) {
-            return Err(Error::new(Kind::LimitExceeded, format!("The agent reached its limit `{limit}`.")));
+        if !ours.is_empty() {
+            self.scene.check_limit()?;
         }
         Ok(match (ours.is_empty(), theirs.is_empty()) {
             (true, true) => Step::Final(reply),
@@ -229,7 +226,7 @@ impl Run {
 
     /// Before a hop: at a limit with `on_limit: answer`, this one is the last, and has no tools.
     pub fn check_limits(&mut self, prompt: &mut Prompt) {
-        if self.scene.agent.policies.on_limit == OnLimit::Answer && self.scene.limit_reached().is_some() {
+        if self.scene.is_last_call() {
             self.last_call = true;
             prompt.tools.clear();
             forget_tools(&mut prompt.rest);
@@ -269,6 +266,14 @@ impl Run {
     pub fn usage(&self) -> Usage {
         self.scene.ledger.totals().usage
     }
+}
+
+/// `Err` when a model ended its answer with nothing in it.
+pub(super) fn require_words(reply: &Reply) -> Result<()> {
+    if reply.choices.iter().all(Choice::is_empty) {
+        return Err(Error::new(Kind::UpstreamEmpty, "The model ended its answer without a word."));
+    }
+    Ok(())
 }
 
 /// Lets `pre_prompt` see a model call, and change it. `Some` is the reply in the model's place.

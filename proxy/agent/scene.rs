@@ -14,6 +14,7 @@ use super::voice::{Heard, Voice};
 use crate::access::Caller;
 use crate::chat::request::ChatRequest;
 use crate::chat::{Message, Object, Prompt, Reply, ToolResult};
+use crate::config::OnLimit;
 use crate::error::{Error, Kind, Result};
 use crate::hooks::Headers;
 use crate::metrics::METRICS;
@@ -157,7 +158,7 @@ impl Scene {
     }
 
     /// The limit that leaves no room for another turn with tools.
-    pub fn limit_reached(&self) -> Option<&'static str> {
+    fn limit_reached(&self) -> Option<&'static str> {
         let (policies, totals) = (&self.agent.policies, self.ledger.totals());
         if totals.tool_hops >= policies.max_tool_hops {
             Some("max_tool_hops")
@@ -167,6 +168,19 @@ impl Scene {
             Some("max_total_tokens")
         } else {
             None
+        }
+    }
+
+    /// Whether the next model call is the last: a limit is reached, and `on_limit` is `answer`.
+    pub fn is_last_call(&self) -> bool {
+        self.agent.policies.on_limit == OnLimit::Answer && self.limit_reached().is_some()
+    }
+
+    /// `Err` when a limit leaves no room for the tools that a reply asks for, and `on_limit` is `error`.
+    pub fn check_limit(&self) -> Result<()> {
+        match self.limit_reached().filter(|_| self.agent.policies.on_limit == OnLimit::Error) {
+            Some(limit) => Err(Error::new(Kind::LimitExceeded, format!("The agent reached its limit `{limit}`."))),
+            None => Ok(()),
         }
     }
 

@@ -73,8 +73,8 @@ impl ToolCalls<'_> {
         if !self.scene.agent.hooks.has(Point::OnToolResult) {
             return Ok(self.bounded(self.scene.call(tool, arguments).await));
         }
-        let result = self.bounded(self.scene.call(tool, arguments.clone()).await);
-        Ok(self.bounded(self.review(&tool.name, arguments, result).await?))
+        let result = self.scene.call(tool, arguments.clone()).await;
+        self.review(&tool.name, arguments, result).await
     }
 
     /// Asks the `on_tool_call` hooks. `fits` says what is wrong with arguments that one of them changed.
@@ -92,15 +92,20 @@ impl ToolCalls<'_> {
         }
     }
 
-    /// Lets `on_tool_result` see what a tool returned, and change it.
+    /// Lets `on_tool_result` see what a tool returned, and change it. What it sees and what it makes are both cut to their size.
     pub(super) async fn review(self, name: &str, arguments: Object, result: ToolResult) -> Result<ToolResult> {
-        let mut view = ResultView { name: name.to_owned(), arguments, content: result.content, is_error: result.is_error };
-        match self.hooks.on_tool_result(&mut view).await? {
-            Verdict::Continue => Ok(ToolResult { content: view.content, is_error: view.is_error }),
-            Verdict::Answer(never) => match never {},
-            Verdict::Reject(message) => Ok(ToolResult::error(message)),
-            Verdict::Abort(status, message) => Err(aborted(status, message)),
+        let result = self.bounded(result);
+        if !self.scene.agent.hooks.has(Point::OnToolResult) {
+            return Ok(result);
         }
+        let mut view = ResultView { name: name.to_owned(), arguments, content: result.content, is_error: result.is_error };
+        let result = match self.hooks.on_tool_result(&mut view).await? {
+            Verdict::Continue => ToolResult { content: view.content, is_error: view.is_error },
+            Verdict::Answer(never) => match never {},
+            Verdict::Reject(message) => ToolResult::error(message),
+            Verdict::Abort(status, message) => return Err(aborted(status, message)),
+        };
+        Ok(self.bounded(result))
     }
 
     /// The result cut to the agent's `max_tool_result_bytes`; the model reads that it was.

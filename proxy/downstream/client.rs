@@ -1,6 +1,8 @@
 //! What the head of a request tells of the client behind it: how it wants to see tools work, and whether this is a background task.
 
 use http::HeaderMap;
+use serde::Deserialize;
+use serde::de::value::StrDeserializer;
 
 use crate::access::Caller;
 use crate::chat::progress::Form;
@@ -28,16 +30,10 @@ pub fn progress(headers: &HeaderMap, caller: &Caller, agent: Option<Progress>) -
 }
 
 fn parse(value: &str) -> Result<Progress> {
-    match value {
-        "auto" => Ok(Progress::Auto),
-        "openwebui" => Ok(Progress::Openwebui),
-        "reasoning" => Ok(Progress::Reasoning),
-        "none" => Ok(Progress::None),
-        _ => {
-            let message = format!("The header '{PROGRESS}' must be auto, openwebui, reasoning or none.");
-            Err(Error::new(Kind::InvalidValue, message).param(PROGRESS))
-        }
-    }
+    Progress::deserialize(StrDeserializer::<serde::de::value::Error>::new(value)).map_err(|_| {
+        let message = format!("The header '{PROGRESS}' must be auto, openwebui, reasoning or none.");
+        Error::new(Kind::InvalidValue, message).param(PROGRESS)
+    })
 }
 
 fn is_openwebui(headers: &HeaderMap) -> bool {

@@ -49,25 +49,29 @@ impl Forward {
 }
 
 impl Context {
-    /// Waits for a place at the upstream where it has only so many. A client that leaves meanwhile gives up its own.
-    pub(super) async fn take_place(&mut self, session: &mut Session, caller: &Caller) -> Result<()> {
-        let Some(forward) = &mut self.forward else { return Ok(()) };
+    /// Passes a request on whose body we read, its `model` replaced where the route says so. Where the upstream has only so many places,
+    /// it waits for one; a client that leaves meanwhile gives up its own.
+    pub(super) async fn forward(
+        &mut self,
+        session: &mut Session,
+        caller: &Caller,
+        upstream: Arc<Upstream>,
+        body: Bytes,
+        peek: &Peek,
+        rename: Option<String>,
+    ) -> Result<bool> {
+        let body = match rename {
+            Some(model) => peek.replace_model(&body, &model).into(),
+            None => body,
+        };
+        let forward = self.forward.insert(Forward::new(upstream, Some(body)));
         forward.place = match forward.upstream.try_enter() {
             Ok(place) => place,
             // Pingora is to find the end of a chunked body unread, and while that is so the client's leaving does not show.
             Err(()) if !session.as_downstream_mut().is_body_done() => forward.upstream.enter(caller.key_id()).await?,
             Err(()) => answer::unless_gone(session, forward.upstream.enter(caller.key_id())).await?,
         };
-        Ok(())
-    }
-
-    /// Passes a request on whose body we read, its `model` replaced where the route says so.
-    pub(super) fn forward(&mut self, upstream: Arc<Upstream>, body: Bytes, peek: &Peek, rename: Option<String>) {
-        let body = match rename {
-            Some(model) => peek.replace_model(&body, &model).into(),
-            None => body,
-        };
-        self.forward = Some(Forward::new(upstream, Some(body)));
+        Ok(false)
     }
 
     /// Where the next attempt connects. An upgraded connection may be silent for as long as it likes.

@@ -91,8 +91,7 @@ const TEST: &str = "std.test";
 const TEST_SOURCE: &str = include_str!("../../lua-stdlib/std/test.lua");
 
 /// Name and Lua half of every module, the one of tests last.
-#[cfg(test)]
-pub(super) fn sources() -> impl Iterator<Item = (&'static str, &'static str)> {
+pub fn sources() -> impl Iterator<Item = (&'static str, &'static str)> {
     MODULES.iter().map(|module| (module.name, module.source)).chain([(TEST, TEST_SOURCE)])
 }
 
@@ -119,8 +118,7 @@ pub(super) fn module(lua: &Lua, name: &str) -> mlua::Result<Value> {
         return Err(mlua::Error::runtime("`std.test` is for tests: `moongate test` runs the files called *_test.lua"));
     }
     let Some((module, bytecode)) = MODULES.iter().zip(COMPILED.iter()).find(|(module, _)| module.name == name) else {
-        let near = point::suggest(name, MODULES.iter().map(|module| module.name));
-        let hint = near.map(|near| format!(": did you mean `{near}`?")).unwrap_or_default();
+        let hint = hint(name, MODULES.iter().map(|module| module.name));
         return Err(mlua::Error::runtime(format!("there is no module `{name}`{hint}")));
     };
     let native = lua.create_table()?;
@@ -149,9 +147,13 @@ fn begin(lua: &Lua, name: &str, bytecode: &[u8], native: Table) -> mlua::Result<
 fn missing(name: &str, module: &Table, key: &Value) -> mlua::Result<()> {
     let key = key.to_string()?;
     let names: Vec<String> = module.pairs::<String, Value>().flatten().map(|(name, _)| name).collect();
-    let near = point::suggest(&key, names.iter().map(String::as_str));
-    let hint = near.map(|near| format!(": did you mean `{near}`?")).unwrap_or_default();
+    let hint = hint(&key, names.iter().map(String::as_str));
     Err(mlua::Error::runtime(format!("`{name}` has no `{key}`{hint}")))
+}
+
+/// The nearest of the right names, in the words of an error; nothing where none is near.
+fn hint<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    point::suggest(name, names).map(|near| format!(": did you mean `{near}`?")).unwrap_or_default()
 }
 
 fn require(lua: &Lua, name: String) -> mlua::Result<Value> {

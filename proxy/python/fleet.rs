@@ -12,13 +12,8 @@ use super::Plan;
 use super::modules::Modules;
 use super::nursery::Nursery;
 use super::worker::{Line, Worker};
+use crate::backoff::Backoff;
 use crate::metrics::METRICS;
-
-/// The first replacement comes at once; then the waits double between these.
-const FIRST_DELAY: Duration = Duration::from_millis(250);
-const LAST_DELAY: Duration = Duration::from_secs(30);
-/// A worker that lived this long starts the waits anew.
-const STABLE: Duration = Duration::from_secs(30);
 
 /// How things stand. Changed by the supervisors only.
 #[derive(Default, Clone)]
@@ -64,7 +59,8 @@ impl Fleet {
 
     /// One worker after another, for ever.
     async fn keep_one(&self) {
-        let mut delay = Duration::ZERO;
+        // The first replacement comes at once.
+        let mut backoff = Backoff::new(Duration::ZERO);
         loop {
             let since = Instant::now();
             match self.begin().await {
@@ -83,11 +79,7 @@ impl Fleet {
                     });
                 }
             }
-            if since.elapsed() >= STABLE {
-                delay = Duration::ZERO;
-            }
-            tokio::time::sleep(delay).await;
-            delay = (delay * 2).clamp(FIRST_DELAY, LAST_DELAY);
+            tokio::time::sleep(backoff.wait(since.elapsed())).await;
         }
     }
 

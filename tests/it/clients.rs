@@ -1,12 +1,10 @@
 //! The official OpenAI SDKs as clients: plain models, agents, tools of their own, structured output, errors.
 
-use std::process::Stdio;
-
 use serde_json::json;
 
 use crate::support::fake_mcp::Tool;
 use crate::support::scripted_model::chunk;
-use crate::support::{FakeMcp, Gateway, ScriptedModel, Setup, Step, programs, within};
+use crate::support::{FakeMcp, Gateway, ScriptedModel, Setup, Step, programs};
 
 const CONFIG: &str = r#"
 server: { unknown_models: reject }
@@ -50,10 +48,8 @@ async fn stage() -> (ScriptedModel, FakeMcp, Gateway) {
 
 async fn runs(mut program: tokio::process::Command, n_scenarios: usize) {
     let (_model, _mcp, gateway) = stage().await;
-    program.args([gateway.base_url().as_str(), "sdk-key"]).stdin(Stdio::null()).kill_on_drop(true);
-    let output = within(120, "the client's end", program.output()).await.unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{stdout}\n{stderr}");
+    program.args([gateway.base_url().as_str(), "sdk-key"]);
+    let stdout = programs::prints(program).await;
     assert_eq!(stdout.lines().filter(|line| line.ends_with(" ok")).count(), n_scenarios, "{stdout}");
 }
 

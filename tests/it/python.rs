@@ -10,8 +10,6 @@ mod sandbox;
 mod saving;
 mod worker_itself;
 
-use std::process::Stdio;
-
 use crate::support::exchange::Received;
 use crate::support::{Gateway, ScriptedModel, Setup, programs, within};
 
@@ -34,13 +32,12 @@ fn setup(model: &ScriptedModel, agents: &str, code: &str) -> Setup {
 
 /// As `setup`, with other settings.
 fn setup_with(model: &ScriptedModel, python: &str, agents: &str, code: &str) -> Setup {
-    let venv = programs::file(".venv/bin/python").parent().unwrap().parent().unwrap().to_owned();
     let researcher = std::fs::read_to_string(programs::file("agents/researcher.py")).unwrap();
     Setup::new(&CONFIG.replace("AGENTS", agents).replace("PYTHON", &format!(", {python}")))
         .file("agents/researcher.py", &researcher)
         .file("agents/more.py", code)
         .env("LM", model.url())
-        .env("VENV", venv.to_string_lossy())
+        .env("VENV", programs::venv().to_string_lossy())
 }
 
 /// The gateway, once its worker has imported everything.
@@ -53,11 +50,8 @@ async fn start(setup: Setup) -> Gateway {
 /// Asks through the official client, whole and streamed; returns what it printed.
 async fn official_client(gateway: &Gateway, arguments: &[&str]) -> String {
     let mut client = programs::python("tests/clients/sdk_agents.py");
-    client.arg(gateway.base_url()).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-    let output = within(120, "the client's end", client.output()).await.unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{stdout}\n{stderr}");
-    stdout.into_owned()
+    client.arg(gateway.base_url()).args(arguments);
+    programs::prints(client).await
 }
 
 /// A declared agent `more` with this function of `agents/more.py` as its tool.

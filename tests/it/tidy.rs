@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 12] = [
     &["python", "upstream"],
     &["access", "demo", "flight", "store"],
     &["chat", "config"],
-    &["error", "metrics", "program", "sandbox", "tls"],
+    &["backoff", "error", "metrics", "program", "sandbox", "tls"],
 ];
 
 /// Crates that one part of the house alone may name, and where that is.

@@ -128,12 +128,8 @@ fn root() -> tempfile::TempDir {
     root
 }
 
-fn venv() -> PathBuf {
-    programs::file(".venv/bin/python").parent().unwrap().parent().unwrap().to_owned()
-}
-
 fn settings(root: &Path) -> Value {
-    json!({ "root": root, "venv": venv(), "memory_bytes": 1 << 30, "tracing": false, "sandbox": null })
+    json!({ "root": root, "venv": programs::venv(), "memory_bytes": 1 << 30, "tracing": false, "sandbox": null })
 }
 
 fn sandboxed(root: &Path, write: &[&Path], network: &str) -> Value {
@@ -267,8 +263,8 @@ fn it_runs_the_environments_python() {
     let root = root();
     let mut worker = Worker::ready(&settings(root.path()));
     let about = worker.call("about", &json!({})).unwrap();
-    assert_eq!(about["prefix"], json!(venv()));
-    assert_eq!(about["executable"], json!(venv().join("bin/python")));
+    assert_eq!(about["prefix"], json!(programs::venv()));
+    assert_eq!(about["executable"], json!(programs::venv().join("bin/python")));
     assert_eq!(about["last"], json!(root.path()));
     assert_eq!(about["utf8"], 1);
     assert_eq!(about["stdin"], "/dev/null");
@@ -281,7 +277,7 @@ fn it_runs_without_an_environment() {
     settings["venv"] = Value::Null;
     let ready = Worker::start(&settings).receive();
     assert_eq!(ready["type"], "ready");
-    assert_ne!(ready["prefix"], json!(venv()));
+    assert_ne!(ready["prefix"], json!(programs::venv()));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::access::Caller;
-use crate::agent::run::consult_prompt;
+use crate::agent::run::{consult_prompt, require_words};
 use crate::agent::scene::Scene;
 use crate::agent::surroundings::Target;
 use crate::agent::tool_calls::{Consulted, NO_MORE_CALLS, ToolCalls};
@@ -13,9 +13,8 @@ use crate::agent::voice::Voice;
 use crate::chat::progress::Doing;
 use crate::chat::request::ChatRequest;
 use crate::chat::wire::{Envelope, mint_completion_id};
-use crate::chat::{Choice, Object, Prompt, Reply, ToolCall, ToolResult, forget_tools};
-use crate::config::OnLimit;
-use crate::error::{Error, Kind, Result};
+use crate::chat::{Object, Prompt, Reply, ToolCall, ToolResult, forget_tools};
+use crate::error::{Error, Result};
 use crate::hooks::{HookRun, Point};
 use crate::metrics::METRICS;
 use crate::model::ModelStream;
@@ -91,12 +90,8 @@ impl Asking {
     /// What one of the code's own tools returned.
     async fn after(&self, name: String, arguments: Object, id: String, result: ToolResult) -> Result<Answer> {
         METRICS.tool_call("sdk", !result.is_error);
-        let tool_calls = self.tool_calls();
-        let mut result = tool_calls.bounded(result);
         let call = ToolCall { id, arguments: Value::from(arguments.clone()).to_string(), name };
-        if self.scene.agent.hooks.has(Point::OnToolResult) {
-            result = tool_calls.bounded(tool_calls.review(&call.name, arguments, result).await?);
-        }
+        let result = self.tool_calls().review(&call.name, arguments, result).await?;
         self.voice.tell(|| Doing::Ended(call, result.clone())).await;
         Ok(Answer::from(result))
     }
@@ -128,14 +123,13 @@ impl Asking {
         for (name, value) in &self.defaults {
             request.rest.entry(name.as_str()).or_insert_with(|| value.clone());
         }
-        let policies = &self.scene.agent.policies;
-        let last_call = policies.on_limit == OnLimit::Answer && self.scene.limit_reached().is_some();
+        let last_call = self.scene.is_last_call();
         if last_call {
             request.tools.clear();
         }
         if request.tools.is_empty() {
             forget_tools(&mut request.rest);
-        } else if !policies.parallel_tool_calls {
+        } else if !self.scene.agent.policies.parallel_tool_calls {
             request.rest.insert("parallel_tool_calls".into(), false.into());
         }
         (request, last_call)
@@ -185,9 +179,7 @@ impl Asking {
         }
         // What was used is used, whatever the answer is worth.
         self.scene.ledger.spend(&reply.usage);
-        if reply.choices.iter().all(Choice::is_empty) {
-            return Err(Error::new(Kind::UpstreamEmpty, "The model ended its answer without a word."));
-        }
+        require_words(&reply)?;
         let last = if streams { envelope.usage(&reply.usage) } else { envelope.completion(&reply) };
         self.asks.chunk(ask, &last.to_string()).await;
         self.asks.done(ask).await;
@@ -199,11 +191,7 @@ impl Asking {
         if reply.choices.iter().all(|choice| choice.calls.is_empty()) {
             return Ok(());
         }
-        if let Some(limit) = self.scene.limit_reached()
-            && self.scene.agent.policies.on_limit == OnLimit::Error
-        {
-            return Err(Error::new(Kind::LimitExceeded, format!("The agent reached its limit `{limit}`.")));
-        }
+        self.scene.check_limit()?;
         self.scene.ledger.record(|totals| totals.tool_hops += 1);
         Ok(())
     }

@@ -11,17 +11,13 @@ use rmcp::transport::streamable_http_client::HttpStatusError;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::backoff::{self, Backoff};
 use crate::config::document::McpTransport;
 
 use super::catalog::Catalog;
 use super::connect::{Client, Connection, Failure, Target, connect};
 use super::{About, PATIENCE, Phase, Shared, outcome};
 
-/// The wait before the first repetition, and the longest one. Doubled each time, then shortened by chance.
-const FIRST_DELAY: Duration = Duration::from_millis(250);
-const LAST_DELAY: Duration = Duration::from_secs(30);
-/// A connection that held this long starts the waits anew.
-const STABLE: Duration = Duration::from_secs(30);
 /// How long listing the tools may take.
 const LISTING: Duration = Duration::from_secs(10);
 /// How long a server may take to accept a subscription.
@@ -44,7 +40,7 @@ pub(super) async fn supervise(target: Target, shared: Arc<Shared>) {
 
 /// Returns when the server is no longer wanted.
 async fn repeat(target: &Target, shared: &Shared) {
-    let mut delay = FIRST_DELAY;
+    let mut backoff = Backoff::new(backoff::FIRST);
     let mut legacy = false;
     loop {
         let client = Client { changed: Arc::new(Notify::new()), suspect: Arc::new(Notify::new()) };
@@ -57,22 +53,18 @@ async fn repeat(target: &Target, shared: &Shared) {
             Ok(connection) => {
                 let since = Instant::now();
                 let Some(why) = hold(target, shared, client, connection).await else { return };
-                if since.elapsed() >= STABLE {
-                    delay = FIRST_DELAY;
-                }
-                let wait = jitter(delay);
+                let wait = jitter(backoff.wait(since.elapsed()));
                 lost(target, shared, why, wait);
                 wait
             }
             Err(failure) => {
                 // Silent to the newer way of beginning: the older one is next, and the other way round.
                 legacy = failure.silent && !legacy;
-                let wait = jitter(delay);
+                let wait = jitter(backoff.wait(Duration::ZERO));
                 failed(target, shared, failure.message, wait);
                 wait
             }
         };
-        delay = (delay * 2).min(LAST_DELAY);
         tokio::select! {
             biased;
             () = shared.cancel.cancelled() => return,

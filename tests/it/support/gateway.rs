@@ -52,6 +52,8 @@ pub struct Gateway {
     root: Root,
     child: Child,
     log: Log,
+    /// The key for its management pages, where it has keys.
+    pub admin_key: Option<&'static str>,
 }
 
 impl Setup {
@@ -134,7 +136,7 @@ impl Setup {
                 .expect("the binary starts");
             let log = collect_log(&mut child);
             if ready(address, &mut child).await {
-                return Gateway { address, root: self.root, child, log };
+                return Gateway { address, root: self.root, child, log, admin_key: None };
             }
             let log = log.borrow().join("\n");
             assert!(log.to_lowercase().contains("in use"), "the gateway has ended at its start:\n{log}");
@@ -255,9 +257,20 @@ impl Gateway {
 
     /// What it counts under this name now, labels included where it has some.
     pub async fn metric(&self, name: &str) -> i64 {
-        let text = self.get("/metrics").answer().await.text();
+        let mut page = self.get("/metrics");
+        if let Some(key) = &self.admin_key {
+            page = page.key(key);
+        }
+        let text = page.answer().await.text();
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.map_or(0, |value| value.parse().expect("a number"))
+        match value {
+            Some(value) => value.parse().expect("a number"),
+            None => {
+                assert!(name.contains('{'), "no {name} in {text}");
+                // With labels it is not there before it is counted for the first time.
+                0
+            }
+        }
     }
 
     /// Waits until it counts so many. Asked again and again: a counter has no event.

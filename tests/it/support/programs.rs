@@ -1,6 +1,7 @@
 //! Programs that `make test` installs: Python's from .venv, Node's from tests/clients.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use tokio::process::Command;
 
@@ -19,6 +20,21 @@ pub fn python(script: &str) -> Command {
     let mut command = Command::new(file(".venv/bin/python"));
     command.arg(file(script));
     command
+}
+
+/// The virtual environment of the tests' own Python.
+#[cfg(feature = "python")]
+pub fn venv() -> PathBuf {
+    file(".venv/bin/python").parent().and_then(Path::parent).expect("bin stands in it").to_owned()
+}
+
+/// Runs a client to its end, which must be a good one; returns what it printed.
+pub async fn prints(mut program: Command) -> String {
+    let running = program.stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = super::within(120, "the client's end", running).await.expect("the client starts");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    stdout.into_owned()
 }
 
 /// A module of Python's, such as `venv`, run by the tests' own Python.
