@@ -2,6 +2,7 @@
 
 mod context;
 mod forward;
+mod socket;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{Method, StatusCode};
+use http::Method;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
@@ -81,7 +82,8 @@ impl Gateway {
             Shape::Responses => self.begin_json(session, context, &caller, true).await,
             Shape::Other => {
                 body::check_declared(session.req_header(), context.max_body())?;
-                context.pass_on(&caller, None)
+                context.pass_on(&caller, None)?;
+                if is_websocket(session.req_header()) { context.socket(session).await } else { Ok(false) }
             }
         }
     }
@@ -246,8 +248,8 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, session: &mut Session, context: &mut Context) -> pingora::Result<Box<HttpPeer>> {
-        context.peer(is_websocket(session.req_header())).await
+    async fn upstream_peer(&self, _: &mut Session, context: &mut Context) -> pingora::Result<Box<HttpPeer>> {
+        context.peer().await
     }
 
     async fn upstream_request_filter(&self, _: &mut Session, head: &mut RequestHeader, context: &mut Context) -> pingora::Result<()> {
@@ -256,13 +258,12 @@ impl ProxyHttp for Gateway {
 
     async fn request_body_filter(
         &self,
-        session: &mut Session,
+        _: &mut Session,
         piece: &mut Option<Bytes>,
         end: bool,
         context: &mut Context,
     ) -> pingora::Result<()> {
-        // What follows an upgrade is no body: a socket's messages may go on for ever.
-        if session.was_upgraded() { Ok(()) } else { context.put_body(piece, end) }
+        context.put_body(piece, end)
     }
 
     fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, context: &mut Context, error: Box<pingora::Error>) -> Box<pingora::Error> {
@@ -287,10 +288,7 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, context: &mut Context) -> pingora::Result<()> {
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            session.as_downstream_mut().set_read_timeout(None);
-        }
+    async fn response_filter(&self, _: &mut Session, head: &mut ResponseHeader, context: &mut Context) -> pingora::Result<()> {
         context.extra.apply(head)
     }
 

@@ -200,11 +200,13 @@ fn not_an_answer() -> Error {
     Error::new(Kind::UpstreamError, "The upstream's answer is not a chat completion.")
 }
 
-fn timed_out(what: &str) -> Error {
+/// The upstream was silent for too long.
+pub fn timed_out(what: &str) -> Error {
     Error::new(Kind::UpstreamTimeout, format!("The upstream {what}."))
 }
 
-fn failed(error: reqwest::Error) -> Error {
+/// A request that got no answer.
+pub fn failed(error: reqwest::Error) -> Error {
     let cause = root_cause(&error);
     if error.is_timeout() && !error.is_connect() {
         timed_out("did not answer in time").source(cause)

@@ -30,6 +30,8 @@ pub struct Upstream {
     base: Url,
     authorization: Option<HeaderValue>,
     client: reqwest::Client,
+    /// For sockets: only HTTP/1.1 can switch protocols.
+    sockets: reqwest::Client,
     peers: Peers,
     queue: Option<Arc<Queue>>,
     /// Keeps the built-in server alive as long as somebody calls it.
@@ -63,7 +65,9 @@ impl Upstream {
             Some(file) => peer::read_certificates(&root.join(file)).map_err(|e| ("ca_file", e))?,
         };
         let peers = Peers::new(&base, &settings, &certificates).map_err(|e| ("base_url", e))?;
-        let client = client(&settings, &certificates).map_err(|e| ("base_url", e.to_string()))?;
+        let fault = |e: reqwest::Error| ("base_url", e.to_string());
+        let sockets = client(&settings, &certificates, reqwest::ClientBuilder::http1_only).map_err(fault)?;
+        let client = client(&settings, &certificates, |builder| builder).map_err(fault)?;
         let queue = settings.max_concurrent.map(|places| Queue::new(name, places, settings.queue.clone()));
         Ok(Upstream {
             name: name.to_owned(),
@@ -72,6 +76,7 @@ impl Upstream {
             base,
             authorization,
             client,
+            sockets,
             peers,
             queue,
             _demo: demo,
@@ -130,6 +135,14 @@ impl Upstream {
         }
     }
 
+    /// A request to open a socket at the server; the path and query are the server's own. Nothing is added.
+    pub fn socket_request(&self, path_and_query: &http::Uri) -> reqwest::RequestBuilder {
+        let mut url = self.base.clone();
+        url.set_path(path_and_query.path());
+        url.set_query(path_and_query.query());
+        self.sockets.get(url)
+    }
+
     /// A request of our own to `path` under `base_url`, with our credentials.
     pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.base.as_str().trim_end_matches('/')));
@@ -140,7 +153,11 @@ impl Upstream {
     }
 }
 
-fn client(settings: &document::Upstream, certificates: &[peer::Der]) -> reqwest::Result<reqwest::Client> {
+fn client(
+    settings: &document::Upstream,
+    certificates: &[peer::Der],
+    adapt: fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+) -> reqwest::Result<reqwest::Client> {
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("moongate/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(settings.connect_timeout)
@@ -152,7 +169,7 @@ fn client(settings: &document::Upstream, certificates: &[peer::Der]) -> reqwest:
         let trusted = certificates.iter().map(|der| reqwest::Certificate::from_der(der));
         builder = builder.tls_certs_only(trusted.collect::<reqwest::Result<Vec<_>>>()?);
     }
-    builder.build()
+    adapt(builder).build()
 }
 
 #[cfg(test)]

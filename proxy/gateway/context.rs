@@ -113,7 +113,7 @@ impl Context {
         let forward = self.forward.as_ref();
         let target = match (&self.agent, forward) {
             (Some(agent), _) => agent.name.as_str(),
-            (None, Some(forward)) => forward.upstream_name(),
+            (None, Some(forward)) => &forward.upstream().name,
             (None, None) => "moongate",
         };
         METRICS.request(target, status, elapsed.as_secs_f64());

@@ -42,9 +42,9 @@ impl Forward {
         Forward { first: upstream.peers().first(), upstream, body, passed: 0, attempt: 0, place: None }
     }
 
-    /// The upstream's name, for the record.
-    pub fn upstream_name(&self) -> &str {
-        &self.upstream.name
+    /// Whom it is passed on to.
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
     }
 }
 
@@ -74,15 +74,11 @@ impl Context {
         Ok(false)
     }
 
-    /// Where the next attempt connects. An upgraded connection may be silent for as long as it likes.
-    pub(super) async fn peer(&self, upgrade: bool) -> pingora::Result<Box<HttpPeer>> {
+    /// Where the next attempt connects.
+    pub(super) async fn peer(&self) -> pingora::Result<Box<HttpPeer>> {
         let forward = self.target()?;
         let peer = forward.upstream.peers().pick(forward.first + forward.attempt).await;
-        let mut peer = peer.map_err(|e| pingora::Error::because(ErrorType::ConnectNoRoute, "resolving the upstream", e).into_up())?;
-        if upgrade {
-            peer.options.read_timeout = None;
-        }
-        Ok(peer)
+        peer.map_err(|e| pingora::Error::because(ErrorType::ConnectNoRoute, "resolving the upstream", e).into_up())
     }
 
     /// The request's head as the upstream gets it: its path, its host, our credentials in the place of the client's.
@@ -180,7 +176,7 @@ impl Context {
         FailToProxy { error_code: code, can_reuse_downstream: false }
     }
 
-    fn target(&self) -> pingora::Result<&Forward> {
+    pub(super) fn target(&self) -> pingora::Result<&Forward> {
         self.forward.as_ref().ok_or_else(|| pingora::Error::explain(ErrorType::InternalError, "the request has no upstream"))
     }
 }

@@ -33,3 +33,39 @@ def add(a: int, b: int) -> int:
     assert!(told[0] == "5" && told[1].contains("b is negative"), "{told:?}");
     gateway.stop().await;
 }
+
+/// Scripts and code-defined agents call the same function, each its own way.
+#[tokio::test]
+async fn scripts_and_sdk_agents_call_functions() {
+    let code = r#"
+from agents import Agent
+
+def shout(text: str) -> dict[str, str]:
+    """Says it louder."""
+    return {"said": text.upper()}
+
+agent = Agent(name="More", instructions="Shout.")
+"#;
+    let script = r#"local python = require "std.python"
+    return {
+      post_response = function(reply)
+        local result = python.call("agents.more:shout", { text = reply.content })
+        local _, why = python.call("agents.more:shout", { words = 1 })
+        reply.content = result.said .. " / " .. why
+      end,
+    }"#;
+    let agent = r#"
+  - name: more
+    kind: sdk
+    module: "agents.more:agent"
+    model: scripted
+    hooks: [scripts/h.lua]
+    tools: [{ name: shout, provider: python, function: "agents.more:shout" }]
+"#;
+    let model = ScriptedModel::start([Step::calls([("c1", "shout", r#"{"text": "hi"}"#)]), Step::says("done")]).await;
+    let gateway = start(setup(&model, agent, code).file("scripts/h.lua", script)).await;
+    let answer = gateway.chat("more", json!({})).answer().await.content();
+    assert!(answer.starts_with("DONE / ") && answer.contains("text"), "{answer}");
+    assert_eq!(told(&*model.request(2).await), [r#"{"said":"HI"}"#]);
+    gateway.stop().await;
+}
