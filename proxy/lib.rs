@@ -40,6 +40,7 @@ mod metrics;
 mod model;
 mod program;
 pub mod python;
+mod responses;
 mod route;
 pub mod sandbox;
 pub mod server;

@@ -8,7 +8,6 @@ use super::run::{aborted, rejected};
 use super::scene::Scene;
 use crate::chat::Object;
 use crate::chat::request::ChatRequest;
-use crate::chat::wire::mint_completion_id;
 use crate::error::Result;
 use crate::hooks::{Head, Headers, HookRun, Point, RunView, Verdict};
 
@@ -28,9 +27,8 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Opens a run for whoever asks for `model`.
-    pub fn new(scene: Scene, model: &str) -> Opening {
-        let id = mint_completion_id();
+    /// Opens a run for whoever asks for `model`. `id` is the answer's, too.
+    pub fn new(scene: Scene, id: String, model: &str) -> Opening {
         let scene = Arc::new(scene);
         let view = RunView {
             id: id.clone(),
