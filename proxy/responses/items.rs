@@ -189,7 +189,8 @@ impl Items {
     }
 
     fn tool_ended(&mut self, call: &ToolCall, result: &ToolResult) {
-        let Some(position) = self.working.iter().position(|(begun, _)| begun == call) else { return };
+        // Its arguments may be written in another way by now.
+        let Some(position) = self.working.iter().position(|(begun, _)| begun.id == call.id && begun.name == call.name) else { return };
         let (_, at) = self.working.remove(position);
         let item = &mut self.items[at];
         let status = if result.is_error { "failed" } else { "completed" };
@@ -213,6 +214,11 @@ impl Items {
             self.open = Some(open);
         }
         self.close(status);
+        // Code may give up a tool of its own.
+        for (_, at) in std::mem::take(&mut self.working) {
+            self.items[at]["status"] = "incomplete".into();
+            self.done(at);
+        }
         for (_, at) in std::mem::take(&mut self.calls) {
             let item = &mut self.items[at];
             item["status"] = status.into();
@@ -248,4 +254,58 @@ impl Items {
 
 fn mint(prefix: &str) -> String {
     format!("{prefix}_{}", Uuid::new_v4().simple())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(arguments: &str) -> ToolCall {
+        ToolCall { id: "c".into(), name: "f".into(), arguments: arguments.into() }
+    }
+
+    fn names(items: &mut Items) -> Vec<String> {
+        let bytes = String::from_utf8(items.events.take()).unwrap();
+        bytes.lines().filter_map(|line| line.strip_prefix("event: response.")).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_call_whose_arguments_were_rewritten_ends() {
+        let mut items = Items::new("A", true);
+        items.tool(&Doing::Begins(call(r#"{"a": 1}"#)));
+        items.tool(&Doing::Ended(call(r#"{"a":1}"#), ToolResult::ok("x")));
+        items.tool(&Doing::Ended(call("{}"), ToolResult::ok("unknown")));
+        let list = items.list();
+        assert_eq!((list.len(), &list[0]["arguments"], &list[0]["output"]), (1, &json!(r#"{"a": 1}"#), &json!("x")));
+        assert_eq!(names(&mut items).last().unwrap(), "output_item.done");
+    }
+
+    #[test]
+    fn a_call_that_never_ends_is_incomplete() {
+        let mut items = Items::new("A", true);
+        items.tool(&Doing::Begins(call("{}")));
+        items.push(&Delta::text("done"));
+        items.finish("completed");
+        assert_eq!((&items.list()[0]["status"], &items.list()[1]["status"]), (&json!("incomplete"), &json!("completed")));
+        let n_done = names(&mut items).iter().filter(|name| *name == "output_item.done").count();
+        assert_eq!(n_done, 2);
+    }
+
+    #[test]
+    fn calls_that_interleave_keep_apart() {
+        let mut items = Items::new("A", false);
+        let piece = |index: u32, id: Option<&str>, arguments: &str| Delta {
+            calls: vec![CallDelta { index, id: id.map(Into::into), name: id.map(|_| "f".into()), arguments: arguments.into() }],
+            ..Delta::default()
+        };
+        for delta in [piece(0, Some("a"), ""), piece(1, Some("b"), "{"), piece(0, None, "[]"), piece(1, None, "}")] {
+            items.push(&delta);
+        }
+        items.finish("completed");
+        let list = items.list();
+        let said: Vec<(&str, &str)> =
+            list.iter().map(|item| (item["call_id"].as_str().unwrap(), item["arguments"].as_str().unwrap())).collect();
+        assert_eq!(said, [("a", "[]"), ("b", "{}")]);
+        assert!(items.events.take().is_empty(), "a whole answer has no events");
+    }
 }

@@ -52,6 +52,7 @@ struct Shelf {
     /// Which response an item of the gateway's own is from.
     items: HashMap<String, String>,
     bytes: usize,
+    max_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -64,7 +65,7 @@ struct Entry {
 
 impl Default for Shelf {
     fn default() -> Self {
-        Shelf { entries: LruCache::unbounded(), items: HashMap::new(), bytes: 0 }
+        Shelf { entries: LruCache::unbounded(), items: HashMap::new(), bytes: 0, max_bytes: MAX_BYTES }
     }
 }
 
@@ -77,7 +78,7 @@ impl Shelf {
         self.bytes += entry.bytes;
         self.entries.put(id, entry);
         while let Some((oldest, entry)) = self.entries.peek_lru() {
-            if self.bytes <= MAX_BYTES && entry.at.elapsed() < KEPT_FOR {
+            if self.bytes <= self.max_bytes && entry.at.elapsed() < KEPT_FOR {
                 break;
             }
             let oldest = oldest.clone();
@@ -195,15 +196,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_kept_is_bounded_and_the_least_used_goes() {
         let responses = Responses::default();
+        responses.lock().max_bytes = 10_000;
         // The text stands in the response and in the conversation.
-        let large = |name: &str| response(&format!("{name}{}", "x".repeat(MAX_BYTES / 5)));
+        let large = |name: &str| response(&format!("{name}{}", "x".repeat(2_000)));
         responses.keep("key", "a", large("a"));
         responses.keep("key", "b", large("b"));
         assert!(responses.find("key", "a").is_some());
         responses.keep("key", "c", large("c"));
         let found = |id: &str| responses.find("key", id).is_some();
         assert!(found("a") && !found("b") && found("c"));
-        responses.keep("key", "d", response(&"x".repeat(MAX_BYTES)));
+        responses.keep("key", "d", response(&"x".repeat(10_000)));
         assert!(!found("a") && !found("c") && !found("d"), "what is larger than all room is not kept");
     }
 }

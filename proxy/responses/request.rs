@@ -27,7 +27,7 @@ pub struct Request {
 const REFUSED: [&str; 4] = ["conversation", "prompt", "max_tool_calls", "context_management"];
 
 /// Fields that need nothing of the model, and would be something else in a chat.
-const DROPPED: [&str; 7] = ["include", "truncation", "stream_options", "top_logprobs", "messages", "background", "store"];
+const DROPPED: [&str; 7] = ["include", "truncation", "stream_options", "top_logprobs", "messages", "background", "n"];
 
 impl Request {
     /// Reads a body. Each error names the parameter at fault. `kept` is asked for what `scope` refers to.
