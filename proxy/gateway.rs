@@ -78,11 +78,7 @@ impl Gateway {
             Shape::Responses => self.begin_run(session, context, &caller, Protocol::Responses).await,
             Shape::Response(id) => self.begin_kept(session, context, &caller, &id).await,
             Shape::Json => self.begin_json(session, context, &caller).await,
-            Shape::Other => {
-                body::check_declared(session.req_header(), context.max_body())?;
-                context.pass_on(&caller, None)?;
-                if is_websocket(session.req_header()) { context.socket(session).await } else { Ok(false) }
-            }
+            Shape::Other => begin_other(session, context, &caller).await,
         }
     }
 
@@ -108,6 +104,13 @@ impl Gateway {
             }
         }
     }
+}
+
+/// A request that is the default upstream's, whatever it is.
+async fn begin_other(session: &mut Session, context: &mut Context, caller: &Caller) -> Result<bool> {
+    body::check_declared(session.req_header(), context.max_body())?;
+    context.pass_on(caller, None)?;
+    if is_websocket(session.req_header()) { context.socket(session).await } else { Ok(false) }
 }
 
 /// What kind of request this is, by its head alone.

@@ -65,7 +65,7 @@ impl Opening {
 
     /// Lets the hooks know whom the request is for, now that it is read. Returns it.
     pub(super) fn identify(&mut self, request: &ChatRequest) -> Client {
-        let session = session(&self.scene.headers(), request.rest.get("metadata"));
+        let session = session(&self.scene.headers(), request.rest.get("metadata")).or_else(|| said(request.session.as_deref()?));
         let client = Client { user: user(&request.rest), session };
         self.hooks.set_client(client.user.clone(), client.session.clone());
         client

@@ -22,6 +22,8 @@ pub struct ChatRequest {
     pub include_usage: bool,
     /// The client's own tools, in OpenAI's form.
     pub tools: Vec<Value>,
+    /// The conversation, where the client names it apart from what the model gets.
+    pub session: Option<String>,
     /// Every other field, forwarded to the model as it came.
     pub rest: Object,
 }
@@ -40,6 +42,7 @@ impl ChatRequest {
             stream: take(&mut fields, "stream", "a boolean", |v| v.as_bool())?.unwrap_or(false),
             include_usage: include_usage(&mut fields)?,
             tools: tools(take(&mut fields, "tools", "an array", into_array)?.unwrap_or_default())?,
+            session: None,
             rest: fields,
         };
         check_range(&request.rest, "temperature", 0.0, 2.0)?;

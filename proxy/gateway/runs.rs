@@ -6,7 +6,7 @@ use http::Method;
 use pingora::proxy::Session;
 use serde_json::json;
 
-use super::{Context, Gateway, require_json};
+use super::{Context, Gateway, begin_other, require_json};
 use crate::access::Caller;
 use crate::agent::Agent;
 use crate::agent::opening::Opening;
@@ -33,6 +33,14 @@ pub(super) enum Protocol {
     Responses,
 }
 
+/// What a client asks an agent.
+struct Asked<'a> {
+    protocol: Protocol,
+    /// The agent's name, as the client wrote it.
+    model: &'a str,
+    body: &'a [u8],
+}
+
 impl Gateway {
     /// A request to a model: an agent's run, or plain traffic.
     pub(super) async fn begin_run(
@@ -55,24 +63,15 @@ impl Gateway {
                 context.run_of(&agent);
                 require_json(session.req_header())?;
                 body::finish(session).await?;
-                self.run(session, context, agent, caller, &body, model, protocol).await?;
+                self.run(session, context, agent, caller, Asked { protocol, model, body: &body }).await?;
                 Ok(true)
             }
             Target::Upstream(upstream) => context.forward(session, caller, upstream, body, &peek, rename).await,
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all of them are what a request is")]
-    async fn run(
-        &self,
-        session: &mut Session,
-        context: &mut Context,
-        agent: Arc<Agent>,
-        caller: &Caller,
-        body: &[u8],
-        model: &str,
-        protocol: Protocol,
-    ) -> Result<()> {
+    async fn run(&self, session: &mut Session, context: &mut Context, agent: Arc<Agent>, caller: &Caller, asked: Asked<'_>) -> Result<()> {
+        let Asked { protocol, model, body } = asked;
         let head = session.req_header();
         let progress = client::progress(&head.headers, caller, agent.progress)?;
         let form = client::form(progress, &head.headers, caller);
@@ -111,11 +110,8 @@ impl Gateway {
 
     /// A response by its id: one that is kept here for this caller, else the upstream's.
     pub(super) async fn begin_kept(&self, session: &mut Session, context: &mut Context, caller: &Caller, id: &str) -> Result<bool> {
+        let Some(kept) = self.responses.find(caller.scope(), id) else { return begin_other(session, context, caller).await };
         let head = session.req_header();
-        let Some(kept) = self.responses.find(caller.scope(), id) else {
-            body::check_declared(head, context.max_body())?;
-            return context.pass_on(caller, None);
-        };
         if head.method == Method::DELETE {
             self.responses.remove(caller.scope(), id);
             return context.answer(session, Answer::json(&json!({ "id": id, "object": "response", "deleted": true }))).await;

@@ -57,8 +57,10 @@ impl Request {
             return Err(Error::new(Kind::InvalidValue, "Invalid 'input': expected at least one message.").param("input"));
         }
         let tools = tools(take(&mut fields, "tools", "an array", into_array)?.unwrap_or_default())?;
+        let metadata = take(&mut fields, "metadata", "an object", into_object)?;
+        let session = metadata.and_then(|metadata| metadata.get("session_id")?.as_str().map(str::to_owned));
         let rest = rest(fields)?;
-        let chat = ChatRequest { model, messages, stream, include_usage: false, tools, rest };
+        let chat = ChatRequest { model, messages, stream, include_usage: false, tools, session, rest };
         Ok(Request { chat, store, echo, conversation })
     }
 }
@@ -166,7 +168,6 @@ fn rest(mut fields: Object) -> Result<Object> {
     // Checked and put back: they are called the same in a chat.
     for (name, expected, fits) in [
         ("parallel_tool_calls", "a boolean", Value::is_boolean as fn(&Value) -> bool),
-        ("metadata", "an object", Value::is_object),
         ("user", "a string", Value::is_string),
         ("safety_identifier", "a string", Value::is_string),
         ("include", "an array", Value::is_array),

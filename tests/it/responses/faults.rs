@@ -100,23 +100,25 @@ const SCRIPT: &str = r#"
 return {
   on_request = function(head, run) if head.headers["x-block"] then return run:reject("blocked " .. head.path) end end,
   on_chunk = function(chunk) chunk.text = chunk.text:upper() end,
-  post_response = function(reply, run) reply.content = reply.content .. " [" .. run.id .. "]" end,
+  post_response = function(reply, run) reply.content = reply.content .. " [" .. run.id .. " " .. tostring(run.session) .. "]" end,
 }"#;
 
 /// A hook acts as it does in chats, for agents and for aliases; a run has its response's id.
 #[tokio::test]
 async fn hooks_decide() {
     let (model, gateway) = scripted(SCRIPT, [Step::says("hello"), Step::says("hello"), Step::says("hello")]).await;
-    let ask = |model: &str, stream: bool| gateway.post("/v1/responses").json(&json!({ "model": model, "input": "hi", "stream": stream }));
+    let ask = |model: &str, stream: bool| {
+        gateway.post("/v1/responses").json(&json!({ "model": model, "input": "hi", "stream": stream, "metadata": { "session_id": "s1" } }))
+    };
     let blocked = ask("Assistant", true).header("x-block", "1").answer().await;
     assert_eq!(blocked.assert_error(403, "request_rejected")["message"], "blocked /v1/responses");
     for name in ["Assistant", "fast"] {
         let response = ask(name, false).answer().await.json();
-        assert_eq!(text(&response), format!("HELLO [{}]", response["id"].as_str().unwrap()), "{name}");
+        assert_eq!(text(&response), format!("HELLO [{} s1]", response["id"].as_str().unwrap()), "{name}");
         assert_eq!(response["model"], name);
     }
     let response = told(&events(&ask("Assistant", true).stream().await));
-    assert_eq!(text(&response), format!("HELLO [{}]", response["id"].as_str().unwrap()));
+    assert_eq!(text(&response), format!("HELLO [{} s1]", response["id"].as_str().unwrap()));
     assert_eq!(model.requests().len(), 3);
 }
 

@@ -32,7 +32,7 @@ async fn fields_have_their_names_in_a_chat() {
     assert_eq!(
         sent,
         json!({
-            "parallel_tool_calls": false, "temperature": 0.2, "top_p": 0.9, "metadata": { "a": "b" }, "user": "ada",
+            "parallel_tool_calls": false, "temperature": 0.2, "top_p": 0.9, "user": "ada",
             "safety_identifier": "s", "ttl": 60, "max_tokens": 77, "tool_choice": { "type": "function", "function": { "name": "paint" } },
             "reasoning_effort": "low", "verbosity": "low",
             "response_format": { "type": "json_schema", "json_schema": { "name": "thing", "strict": true, "schema": schema } },
