@@ -28,6 +28,8 @@ struct Open {
     id: String,
     part: Part,
     text: String,
+    /// What a text refers to.
+    annotations: Vec<Value>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,9 +54,9 @@ impl Part {
         if self == Part::Refusal { "refusal" } else { "text" }
     }
 
-    fn value(self, text: &str) -> Value {
+    fn value(self, text: &str, annotations: &[Value]) -> Value {
         match self {
-            Part::Text => json!({ "type": "output_text", "text": text, "annotations": [], "logprobs": [] }),
+            Part::Text => json!({ "type": "output_text", "text": text, "annotations": annotations, "logprobs": [] }),
             Part::Refusal => json!({ "type": "refusal", "refusal": text }),
             Part::Reasoning => json!({ "type": "reasoning_text", "text": text }),
         }
@@ -71,8 +73,12 @@ impl Part {
 }
 
 impl Open {
+    fn value(&self) -> Value {
+        self.part.value(&self.text, &self.annotations)
+    }
+
     fn item(&self, status: &str) -> Value {
-        self.part.item(&self.id, json!([self.part.value(&self.text)]), status)
+        self.part.item(&self.id, json!([self.value()]), status)
     }
 
     /// Where its events belong, with what one of them says.
@@ -100,17 +106,42 @@ impl Items {
                 self.say(part, text);
             }
         }
+        for annotation in piece.rest.get("annotations").and_then(Value::as_array).into_iter().flatten() {
+            self.annotate(annotation);
+        }
         piece.calls.iter().for_each(|call| self.call(call));
     }
 
-    fn say(&mut self, part: Part, text: &str) {
-        let mut open = match self.open.take() {
+    /// The item that a part belongs to: the one that is being said, or a new one. It is to be put back.
+    fn opened(&mut self, part: Part) -> Open {
+        match self.open.take() {
             Some(open) if open.part == part => open,
             other => {
                 self.open = other;
                 self.begin(part)
             }
-        };
+        }
+    }
+
+    /// The text refers to something. Chats have what is said of it a level deeper.
+    fn annotate(&mut self, annotation: &Value) {
+        let mut annotation = annotation.clone();
+        if let Some(Value::Object(fields)) = annotation.get_mut("url_citation").map(Value::take)
+            && let Some(whole) = annotation.as_object_mut()
+        {
+            whole.shift_remove("url_citation");
+            whole.extend(fields);
+        }
+        let mut open = self.opened(Part::Text);
+        let mut fields = open.fields("annotation", annotation.clone());
+        fields["annotation_index"] = open.annotations.len().into();
+        self.events.send("response.output_text.annotation.added", fields);
+        open.annotations.push(annotation);
+        self.open = Some(open);
+    }
+
+    fn say(&mut self, part: Part, text: &str) {
+        let mut open = self.opened(part);
         open.text.push_str(text);
         let mut fields = open.fields("delta", text.into());
         if part == Part::Text {
@@ -124,8 +155,8 @@ impl Items {
         self.close("completed");
         let id = mint(if part == Part::Reasoning { "rs" } else { "msg" });
         let at = self.add(part.item(&id, json!([]), "in_progress"));
-        let open = Open { at, id, part, text: String::new() };
-        self.events.send("response.content_part.added", open.fields("part", part.value("")));
+        let open = Open { at, id, part, text: String::new(), annotations: Vec::new() };
+        self.events.send("response.content_part.added", open.fields("part", open.value()));
         open
     }
 
@@ -137,7 +168,7 @@ impl Items {
             fields["logprobs"] = json!([]);
         }
         self.events.send(&format!("response.{}.done", open.part.name()), fields);
-        self.events.send("response.content_part.done", open.fields("part", open.part.value(&open.text)));
+        self.events.send("response.content_part.done", open.fields("part", open.value()));
         self.items[open.at] = open.item(status);
         self.done(open.at);
     }
@@ -210,8 +241,7 @@ impl Items {
     pub(super) fn finish(&mut self, status: &str) {
         let speaks = self.items.iter().any(|item| item["type"] == "message" || item["type"] == "function_call");
         if !speaks {
-            let open = self.begin(Part::Text);
-            self.open = Some(open);
+            self.open = Some(self.begin(Part::Text));
         }
         self.close(status);
         // Code may give up a tool of its own.

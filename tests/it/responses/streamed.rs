@@ -113,6 +113,23 @@ async fn reasoning_and_tools_are_told() {
     assert_eq!(thought["output"][0]["content"][0]["text"], "hm");
 }
 
+/// What a text refers to is told with it, in the form that responses have.
+#[tokio::test]
+async fn citations_are_told() {
+    let said = |e| {
+        let citation = json!({ "url": "http://a", "title": "A", "start_index": 0, "end_index": 5 });
+        let citation = json!({ "type": "url_citation", "url_citation": citation });
+        reply(e, vec![json!({ "content": "Sunny" }), json!({ "content": ".", "annotations": [citation] })], "stop")
+    };
+    let stage = stage([Step::chat(said)]).await;
+    let events = stage.events(json!({})).await;
+    let citation = json!({ "type": "url_citation", "url": "http://a", "title": "A", "start_index": 0, "end_index": 5 });
+    let added: Vec<&Value> = events.iter().filter(|event| event["type"] == "response.output_text.annotation.added").collect();
+    assert_eq!((added.len(), &added[0]["annotation"], &added[0]["annotation_index"]), (1, &citation, &json!(0)));
+    let response = told(&events);
+    assert_eq!((text(&response).as_str(), &response["output"][0]["content"][0]["annotations"]), ("Sunny.", &json!([citation])));
+}
+
 /// What was cut off ends with an event of its own.
 #[tokio::test]
 async fn a_cut_answer_is_incomplete() {
