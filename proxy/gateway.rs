@@ -71,7 +71,7 @@ impl Gateway {
         if self.flight.is_stopping() {
             return Err(Error::new(Kind::ShuttingDown, "The gateway is shutting down."));
         }
-        let caller = snapshot.access.check(&session.req_header().headers)?;
+        let caller = context.caller.insert(snapshot.access.check(&session.req_header().headers)?).clone();
         match Shape::of(session.req_header()) {
             Shape::Models(id) => {
                 let answer = admin::models::answer(&snapshot, &caller, id.as_deref()).await?;
@@ -147,7 +147,7 @@ impl Gateway {
         let head = session.req_header();
         let progress = client::progress(&head.headers, caller, agent.progress)?;
         let (method, path) = (head.method.to_string(), head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned());
-        let (around, headers) = (context.snapshot.around.clone(), Arc::new(visible_headers(&head.headers)));
+        let (around, headers) = (context.snapshot.around.clone(), Arc::new(visible_headers(&head.headers, caller)));
         let scene = Scene::new(agent.clone(), around, caller.clone(), self.turns.clone(), context.ledger.clone(), headers);
         let mut opening = Opening::new(scene, model);
         answer::unless_gone(session, opening.announce(&method, &path, model)).await?;

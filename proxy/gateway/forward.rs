@@ -91,7 +91,8 @@ impl Context {
             head.set_uri(uri);
         }
         let client = head.headers.get(header::AUTHORIZATION).filter(|_| upstream.settings.forward_authorization).cloned();
-        let ours_alone: Vec<HeaderName> = head.headers.keys().filter(|name| is_private(name)).cloned().collect();
+        let is_token = |name: &HeaderName| self.caller.as_ref().is_some_and(|caller| caller.is_token(name));
+        let ours_alone: Vec<HeaderName> = head.headers.keys().filter(|name| is_private(name) || is_token(name)).cloned().collect();
         for name in ours_alone {
             head.remove_header(&name);
         }
