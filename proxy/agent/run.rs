@@ -12,6 +12,7 @@ use super::scene::Scene;
 use super::tool_calls::ToolCalls;
 use super::turns::Half;
 use super::voice::Voice;
+use crate::chat::incoming;
 use crate::chat::progress;
 use crate::chat::request::ChatRequest;
 use crate::chat::wire::{Envelope, mint_call_id};
@@ -271,7 +272,7 @@ impl Run {
 /// `Err` when a model ended its answer with nothing in it.
 pub(super) fn require_words(reply: &Reply) -> Result<()> {
     if reply.choices.iter().all(Choice::is_empty) {
-        return Err(Error::new(Kind::UpstreamEmpty, "The model ended its answer without a word."));
+        return Err(incoming::empty());
     }
     Ok(())
 }
