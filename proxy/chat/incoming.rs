@@ -234,7 +234,7 @@ mod tests {
             (format!("{said}data: [DONE]\n\n"), Some("\u{e4}"), false),
             (said.clone(), Some("\u{e4}"), true),
             (format!("{said}event: error\ndata: gone\n\n{end}"), Some("\u{e4}"), true),
-            (format!("\n{{\"choices\":[{{\"message\":{{\"content\":\"\u{e4}\"}}}}]}}\n"), Some("\u{e4}"), false),
+            ("\n{\"choices\":[{\"message\":{\"content\":\"\u{e4}\"}}]}\n".into(), Some("\u{e4}"), false),
             (format!("{}{end}", said.replace("data: ", "")), Some("\u{e4}"), false),
             (format!("{call}{end}"), None, false),
             ("<html>\n<p>data: x</p>\n</html>".into(), None, true),

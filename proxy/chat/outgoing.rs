@@ -12,6 +12,9 @@ const MAX_COMPLETION_TOKENS: &str = "max_completion_tokens";
 pub fn encode(prompt: &Prompt, repair: &Repair, host: &str) -> Vec<u8> {
     let mut body = prompt.rest.clone();
     name_limit(&mut body, repair.max_tokens.unwrap_or_else(|| usual_limit(host)));
+    if repair.json_object_as_schema.unwrap_or(!is_openai(host)) {
+        name_object(&mut body);
+    }
     body.insert("model".into(), Value::from(prompt.model.as_str()));
     let mut messages = json!(prompt.messages);
     name_roles(&mut messages, repair.developer_role);
@@ -22,6 +25,11 @@ pub fn encode(prompt: &Prompt, repair: &Repair, host: &str) -> Vec<u8> {
     body.insert("stream".into(), true.into());
     body.insert("stream_options".into(), json!({ "include_usage": true }));
     Value::Object(body).to_string().into_bytes()
+}
+
+/// Whether the server can hold to a `response_format` while it offers tools.
+pub fn takes_format_with_tools(repair: &Repair, host: &str) -> bool {
+    repair.response_format_with_tools.unwrap_or(is_openai(host))
 }
 
 /// Whether the server is OpenAI's own, which knows what its documentation says.
@@ -43,6 +51,13 @@ fn name_limit(body: &mut Object, limit: TokenLimit) {
     let (newer, older) = (body.shift_remove(MAX_COMPLETION_TOKENS), body.shift_remove(MAX_TOKENS));
     if let Some(limit) = newer.filter(|limit| !limit.is_null()).or(older) {
         body.insert(name.into(), limit);
+    }
+}
+
+/// Any object, as a schema.
+fn name_object(body: &mut Object) {
+    if let Some(format) = body.get_mut("response_format").filter(|format| format["type"] == "json_object") {
+        *format = json!({ "type": "json_schema", "json_schema": { "name": "object", "schema": { "type": "object" } } });
     }
 }
 

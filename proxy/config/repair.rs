@@ -15,11 +15,24 @@ pub struct Repair {
     pub developer_role: DeveloperRole,
     /// The name that the limit of a reply's tokens is sent under. Default: `max_tokens`, and `keep` at OpenAI's own servers.
     pub max_tokens: Option<TokenLimit>,
+    /// Sends an agent's `response_format` beside tools, too. Most servers cannot hold to both: there it goes with a call without tools.
+    /// Default: `false`, and `true` at OpenAI's own servers.
+    pub response_format_with_tools: Option<bool>,
+    /// Sends the `response_format` `json_object` as a JSON Schema that every object fits: LM Studio knows only schemas.
+    /// Default: `true`, and `false` at OpenAI's own servers.
+    pub json_object_as_schema: Option<bool>,
 }
 
 impl Default for Repair {
     fn default() -> Self {
-        Repair { think_tags: true, tool_calls_with_stop: true, developer_role: DeveloperRole::System, max_tokens: None }
+        Repair {
+            think_tags: true,
+            tool_calls_with_stop: true,
+            developer_role: DeveloperRole::System,
+            max_tokens: None,
+            response_format_with_tools: None,
+            json_object_as_schema: None,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A bad server behind an agent: whatever it sends is mended or told as an error. Nothing ends in silence, and the next request is served.
 
+mod aliases;
 mod answers;
 mod errors;
 mod outbound;

@@ -23,7 +23,7 @@ async fn calls_with_stop_may_be_dropped() {
         ", repair: { tool_calls_with_stop: false }",
         vec![
             case("made up", deltas(&[json!({ "content": "Yes." }), call.clone()], "stop"), says("Yes.")),
-            case("nothing else", deltas(&[call.clone()], "stop"), fails(502, "upstream_empty_response")),
+            case("nothing else", deltas(std::slice::from_ref(&call), "stop"), fails(502, "upstream_empty_response")),
             case("on purpose", deltas(&[call], "tool_calls"), says("sunny in Paris")),
         ],
     )

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Bad, Case, chunk, deltas, events, misbehave, raw, says};
+use super::{Bad, Case, chunk, deltas, events, gateway, misbehave, raw, says};
+use crate::support::fake_mcp::Tool;
+use crate::support::{FakeMcp, ScriptedModel, Step};
 
 const PARIS: &str = r#"{"city":"Paris"}"#;
 const ROME: &str = r#"{"city":"Rome"}"#;
@@ -169,4 +171,21 @@ async fn ends_that_hide_calls() {
         .collect(),
     )
     .await;
+}
+
+/// A server that counts its ids from the start in each answer: those of a later turn are new all the same.
+#[tokio::test]
+async fn ids_of_each_turn_are_new() {
+    let mcp = FakeMcp::start([Tool::weather()]).await;
+    let again = |city: &'static str| Step::calls([("call_0", "get_weather", city)]);
+    let model = ScriptedModel::start([again(PARIS), again(ROME), Step::says("Good.").after_tool("Rome")]).await;
+    let gateway = gateway("", &model, &mcp).await;
+    assert_eq!(gateway.chat("Assistant", json!({})).answer().await.content(), "Good.");
+    let last = model.request(3).await.json();
+    let messages = last["messages"].as_array().unwrap();
+    let asked: Vec<&Value> = messages.iter().filter_map(|message| message["tool_calls"].get(0)).map(|call| &call["id"]).collect();
+    let answered: Vec<&Value> =
+        messages.iter().filter(|message| message["role"] == "tool").map(|message| &message["tool_call_id"]).collect();
+    assert_eq!(asked, answered);
+    assert!(asked.len() == 2 && asked[0] != asked[1], "{asked:?}");
 }
