@@ -261,6 +261,41 @@ mod tests {
         }
     }
 
+    /// Whatever comes, it is read or refused: nothing panics, and an answer that says nothing is an error.
+    #[test]
+    fn no_garbage_brings_the_reader_down() {
+        let body = concat!(
+            r#"data: {"choices":[{"index":0,"delta":{"content":"<think>h</think>x","reasoning":{"text":"t"},"tool_calls":[{"index":0,"id":"a","#,
+            r#""function":{"name":"f","arguments":"{\"a\":"}}]}}],"usage":{"prompt_tokens":1}}"#,
+            "\n\nevent: x\ndata: ",
+            r#"{"choices":[{"delta":{"content":[{"type":"text","text":"y"}],"tool_calls":[{"index":0,"function":{"arguments":"{\"a\":1}"}}]},"#,
+            r#""finish_reason":"stop"}]}"#,
+            "\n\ndata: [DONE]\n\n"
+        );
+        let tokens: [&[u8]; 12] =
+            [b"null", b"{}", b"[]", b"-1", b"1e999", b"\"\"", b"\xff", b"\0", b"\n\n", b"<think>", b"99999999999999999999", b"\\ud800"];
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let mut random = |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % below as u64) as usize
+        };
+        for _ in 0..20_000 {
+            let mut bytes = body.as_bytes().to_vec();
+            for _ in 0..=random(4) {
+                let (from, length) = (random(bytes.len()), random(12));
+                let token = tokens[random(tokens.len())];
+                let to = (from + length).min(bytes.len());
+                bytes.splice(from..to, token.iter().copied());
+            }
+            let at = random(bytes.len());
+            let content_type = ["text/event-stream", "application/json"][random(2)];
+            let (reply, error) = read(content_type, &[&bytes[..at], &bytes[at..]]);
+            assert!(error.is_some() || !reply.choices.is_empty() || bytes.windows(6).any(|six| six == b"[DONE]"), "{bytes:?}");
+        }
+    }
+
     fn forget_ids(reply: &mut Reply) {
         reply.choices.iter_mut().flat_map(|choice| &mut choice.calls).for_each(|(_, call)| call.id.clear());
     }
