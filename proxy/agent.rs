@@ -3,6 +3,7 @@
 pub mod alias;
 
 pub mod declared;
+mod format;
 pub mod ledger;
 pub mod opening;
 pub mod reach;

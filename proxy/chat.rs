@@ -1,7 +1,9 @@
 //! The message types everyone speaks, as OpenAI's chat completions have them: pure data, no I/O, unknown fields kept.
 
 pub mod fold;
+pub mod incoming;
 pub mod markup;
+pub mod outgoing;
 pub mod peek;
 pub mod progress;
 pub mod request;

@@ -108,6 +108,11 @@ impl Upstream {
         self.base.authority()
     }
 
+    /// The server's name or address, without a port.
+    pub fn host(&self) -> &str {
+        self.base.host_str().unwrap_or_default()
+    }
+
     /// The value of `Authorization` for this server.
     pub fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref()

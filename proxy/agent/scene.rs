@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Agent;
 use super::ledger::Ledger;
 use super::opening::Opening;
-use super::run::Run;
+use super::run::{Run, require_words};
 use super::surroundings::{Route, Surroundings, Target};
 use super::turns::Turns;
 use super::voice::{Heard, Voice};
@@ -126,6 +126,7 @@ impl Scene {
             }
         }
         self.ledger.spend(&reply.usage);
+        require_words(&reply)?;
         Ok(reply)
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duration;
 use super::hook::HookEntry;
+use super::repair::Repair;
 use super::secret::Secret;
 
 /// One OpenAI-compatible server.
@@ -47,6 +48,8 @@ pub struct Upstream {
     pub retries: usize,
     /// How the server's health is watched.
     pub health: Health,
+    /// What is mended of the server's habits, in the requests of runs and in the answers to them. Plain traffic stays as it is.
+    pub repair: Repair,
 }
 
 impl Default for Upstream {
@@ -65,6 +68,7 @@ impl Default for Upstream {
             keepalive: Duration::from_secs(4),
             retries: 1,
             health: Health::default(),
+            repair: Repair::default(),
         }
     }
 }

@@ -32,6 +32,7 @@ async fn stage() -> (ScriptedModel, FakeMcp, Gateway) {
         sunny(),
         Step::calls([("call_p", "paint", r#"{"what":"sky"}"#)]),
         Step::says("Painted.").after_tool("blue"),
+        Step::says("Paris, and it is sunny.").when("a schema is not asked for beside tools", |r| r.json()["response_format"].is_null()),
         Step::says(r#"{"city":"Paris","sunny":true}"#)
             .when("a schema is asked for", |r| r.json()["response_format"]["type"] == "json_schema"),
         Step::chat(|mut e| async move {

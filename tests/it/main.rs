@@ -23,6 +23,7 @@ mod hooks;
 mod keys;
 mod lua_tests;
 mod mcp_real;
+mod misbehaviour;
 mod models;
 #[cfg(feature = "python")]
 mod python;
