@@ -9,10 +9,12 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use crate::chat::wire::{self, Frame};
-use crate::chat::{Choice, Prompt, Reply, sse};
+use crate::chat::{Choice, Delta, Prompt, Reply, sse};
 use crate::error::{Error, Kind, Result};
 use crate::upstream::Upstream;
+use crate::upstream::breaker::Failure;
 use crate::upstream::catalog::root_cause;
+use crate::upstream::fallback::{Candidate, Fallback};
 use crate::upstream::queue::Place;
 
 /// How much of an upstream's error answer is read, in bytes.
@@ -45,11 +47,36 @@ enum Form {
     Whole(Vec<u8>),
 }
 
-/// Asks the model, when it is the turn of this key at the upstream. The upstream is always streamed from, so that it notices when we leave.
-/// Returns once the upstream has begun to answer; a refusal of its is an error here.
-pub async fn ask(upstream: &Upstream, prompt: &Prompt, key: Option<&str>) -> Result<ModelStream> {
+/// Asks the model, and when it fails before it has said anything, the others in their order. Each is asked when it is the turn of this key
+/// at its upstream. Returns once the upstream has begun to answer; a refusal of its is an error here.
+pub async fn ask(upstream: &Upstream, fallback: &[Candidate], prompt: &Prompt, key: Option<&str>) -> Result<ModelStream> {
+    let mut fallback = Fallback::new(fallback);
+    let mut instead = fallback.instead_of(upstream);
+    loop {
+        let (upstream, model) = instead.as_ref().map_or((upstream, &prompt.model), |other| (&*other.upstream, &other.model));
+        let asked = match begin(upstream, prompt, model, key).await {
+            Ok(mut stream) if fallback.is_left() => stream.wait_for_words().await.map(|()| stream),
+            asked => asked,
+        };
+        let Err(error) = asked else { return asked };
+        let next = if concerns_upstream(error.kind) { fallback.after(upstream) } else { None };
+        let Some(next) = next else { return Err(error) };
+        tracing::debug!(upstream = upstream.name, next = next.upstream.name, "another model is asked: {}", error.chain());
+        instead = Some(next);
+    }
+}
+
+/// Whether another upstream may do better: this one failed, and not the request.
+fn concerns_upstream(kind: Kind) -> bool {
+    use Kind::{UpstreamBusy, UpstreamEmpty, UpstreamError, UpstreamRateLimited, UpstreamTimeout, UpstreamUnreachable};
+    matches!(kind, UpstreamBusy | UpstreamEmpty | UpstreamError | UpstreamRateLimited | UpstreamTimeout | UpstreamUnreachable)
+}
+
+/// Asks one model; the upstream is always streamed from, so that it notices when we leave.
+async fn begin(upstream: &Upstream, prompt: &Prompt, model: &str, key: Option<&str>) -> Result<ModelStream> {
     let place = upstream.enter(key).await?;
-    let body = Bytes::from(encode(prompt));
+    let body = Bytes::from(encode(prompt, model));
+    upstream.begin();
     let mut attempt = 0;
     let response = loop {
         let request = upstream.request(Method::POST, "/chat/completions");
@@ -57,11 +84,20 @@ pub async fn ask(upstream: &Upstream, prompt: &Prompt, key: Option<&str>) -> Res
         match tokio::time::timeout(upstream.settings.first_byte_timeout, request.send()).await {
             Ok(Ok(response)) => break response,
             // Nothing was sent: asking again repeats nothing.
-            Ok(Err(e)) if e.is_connect() && attempt < upstream.settings.retries => attempt += 1,
-            Ok(Err(e)) => return Err(failed(e)),
-            Err(_) => return Err(timed_out("did not begin to answer in time")),
+            Ok(Err(e)) if e.is_connect() && attempt < upstream.settings.retries && upstream.may_retry() => attempt += 1,
+            Ok(Err(e)) => {
+                let failure = if e.is_connect() { Failure::Connect } else { Failure::Answer };
+                upstream.failed(failure, &root_cause(&e));
+                return Err(failed(e));
+            }
+            Err(_) => {
+                let error = timed_out("did not begin to answer in time");
+                upstream.failed(Failure::Answer, &error);
+                return Err(error);
+            }
         }
     };
+    upstream.answered(response.status().as_u16());
     if !response.status().is_success() {
         return Err(refused(response).await);
     }
@@ -111,17 +147,35 @@ impl ModelStream {
             if let Some(frame) = self.frames.pop_front() {
                 return Ok(Some(frame));
             }
-            let Some(response) = self.response.as_mut().filter(|_| !self.ended) else { return Ok(None) };
-            let chunk = tokio::time::timeout(self.idle_timeout, response.chunk()).await;
-            match chunk.map_err(|_| timed_out("stopped in the middle of its answer"))? {
-                Ok(Some(bytes)) => self.take(&bytes)?,
-                Ok(None) => self.end()?,
-                Err(e) => {
-                    let error = Error::new(Kind::UpstreamError, "The upstream broke off its answer.");
-                    return Err(error.source(root_cause(&e)));
-                }
+            if !self.read().await? {
+                return Ok(None);
             }
         }
+    }
+
+    /// Returns when the reply has words, calls or an end to show. Until then nobody has seen any of it.
+    async fn wait_for_words(&mut self) -> Result<()> {
+        while !self.frames.iter().flat_map(|frame| &frame.deltas).any(says_something) {
+            if !self.read().await? {
+                return Err(Error::new(Kind::UpstreamEmpty, "The model ended its answer without a word."));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads on. `false` when there is nothing more.
+    async fn read(&mut self) -> Result<bool> {
+        let Some(response) = self.response.as_mut().filter(|_| !self.ended) else { return Ok(false) };
+        let chunk = tokio::time::timeout(self.idle_timeout, response.chunk()).await;
+        match chunk.map_err(|_| timed_out("stopped in the middle of its answer"))? {
+            Ok(Some(bytes)) => self.take(&bytes)?,
+            Ok(None) => self.end()?,
+            Err(e) => {
+                let error = Error::new(Kind::UpstreamError, "The upstream broke off its answer.");
+                return Err(error.source(root_cause(&e)));
+            }
+        }
+        Ok(true)
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<()> {
@@ -178,10 +232,17 @@ impl ModelStream {
     }
 }
 
+/// Whether a client would see anything of this piece.
+fn says_something(delta: &Delta) -> bool {
+    let texts = [&delta.content, &delta.reasoning, &delta.refusal, &delta.finish];
+    let has_text = texts.into_iter().flatten().any(|text| !text.is_empty());
+    has_text || !delta.calls.is_empty() || !delta.rest.is_empty()
+}
+
 /// The request's body: the prompt's own fields win over what else it carries.
-fn encode(prompt: &Prompt) -> Vec<u8> {
+fn encode(prompt: &Prompt, model: &str) -> Vec<u8> {
     let mut body = prompt.rest.clone();
-    body.insert("model".into(), Value::from(prompt.model.as_str()));
+    body.insert("model".into(), Value::from(model));
     body.insert("messages".into(), json!(prompt.messages));
     if !prompt.tools.is_empty() {
         body.insert("tools".into(), json!(prompt.tools));
@@ -253,8 +314,8 @@ mod tests {
         let mut rest = crate::chat::Object::new();
         rest.insert("temperature".into(), 0.into());
         rest.insert("stream".into(), false.into());
-        let prompt = Prompt { model: "m".into(), messages: vec![Message::text("user", "hi")], tools: vec![], rest };
-        let body: Value = serde_json::from_slice(&encode(&prompt)).unwrap();
+        let prompt = Prompt { model: "other".into(), messages: vec![Message::text("user", "hi")], tools: vec![], rest };
+        let body: Value = serde_json::from_slice(&encode(&prompt, "m")).unwrap();
         assert_eq!(
             body,
             json!({

@@ -17,6 +17,7 @@ mod bodies;
 mod cancel;
 mod cli;
 mod clients;
+mod fallback;
 mod harness;
 mod headers;
 mod hooks;
@@ -24,6 +25,7 @@ mod keys;
 mod lua_tests;
 mod mcp_real;
 mod models;
+mod outage;
 #[cfg(feature = "python")]
 mod python;
 mod queue;
