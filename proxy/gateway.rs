@@ -33,6 +33,7 @@ use crate::error::{Error, Kind, Result};
 use crate::flight::Flight;
 use crate::snapshot::reload::Snapshots;
 pub use context::Context;
+use forward::Destination;
 
 /// How long a client may take to accept a piece of an answer, before it counts as gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -95,8 +96,7 @@ impl Gateway {
         let Route { target, rename } = context.snapshot.routes.find(model, caller)?;
         match target {
             Target::Agent(agent) if client::is_background(&session.req_header().headers, caller, &body) => {
-                let (upstream, model) = (agent.upstream.clone(), agent.model.clone());
-                context.forward(session, caller, upstream, body, &peek, Some(model)).await
+                context.forward(session, caller, Destination::model_of(&agent), body, &peek).await
             }
             Target::Agent(agent) => {
                 context.run_of(&agent);
@@ -105,7 +105,7 @@ impl Gateway {
                 self.run(session, context, agent, caller, &body, model).await?;
                 Ok(true)
             }
-            Target::Upstream(upstream) => context.forward(session, caller, upstream, body, &peek, rename).await,
+            Target::Upstream(upstream) => context.forward(session, caller, Destination::new(upstream, rename), body, &peek).await,
         }
     }
 
@@ -127,7 +127,8 @@ impl Gateway {
         };
         let Route { target, rename } = context.snapshot.routes.find(model, caller)?;
         match target {
-            Target::Upstream(upstream) => context.forward(session, caller, upstream, body, &peek, rename).await,
+            Target::Upstream(upstream) => context.forward(session, caller, Destination::new(upstream, rename), body, &peek).await,
+            Target::Agent(alias) if alias.is_plain() => context.forward(session, caller, Destination::model_of(&alias), body, &peek).await,
             Target::Agent(_) => {
                 let message = format!("'{model}' is run by the gateway: it answers on /v1/chat/completions.");
                 Err(Error::new(Kind::UnsupportedValue, message).param("model"))
@@ -283,7 +284,24 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    async fn upstream_response_filter(&self, _: &mut Session, head: &mut ResponseHeader, _: &mut Context) -> pingora::Result<()> {
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<pingora::Error>,
+        context: &mut Context,
+        reused: bool,
+    ) -> Box<pingora::Error> {
+        context.broke(session, error.more_context(format!("Peer: {peer}")), reused)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> pingora::Result<()> {
+        context.judge(session, head.status)?;
         forward::strip_nominated(head);
         Ok(())
     }

@@ -9,10 +9,12 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use crate::chat::incoming::{self, Decoder, Frame, Mending, Reader};
-use crate::chat::{Choice, Object, Prompt, Reply, outgoing};
+use crate::chat::{Choice, Delta, Object, Prompt, Reply, outgoing};
 use crate::error::{Error, Kind, Result};
 use crate::upstream::Upstream;
+use crate::upstream::breaker::Failure;
 use crate::upstream::catalog::root_cause;
+use crate::upstream::fallback::{Candidate, Fallback};
 use crate::upstream::queue::Place;
 
 /// How much of an upstream's error answer is read, in bytes.
@@ -44,11 +46,36 @@ struct Answer {
     _place: Option<Place>,
 }
 
-/// Asks the model, when it is the turn of this key at the upstream. The upstream is always streamed from, so that it notices when we leave.
-/// Returns once the upstream has begun to answer; a refusal of its is an error here.
-pub async fn ask(upstream: &Upstream, prompt: &Prompt, key: Option<&str>) -> Result<ModelStream> {
+/// Asks the model, and when it fails before it has said anything, the others in their order. Each is asked when it is the turn of this key
+/// at its upstream. Returns once the upstream has begun to answer; a refusal of its is an error here.
+pub async fn ask(upstream: &Upstream, fallback: &[Candidate], prompt: &Prompt, key: Option<&str>) -> Result<ModelStream> {
+    let mut fallback = Fallback::new(fallback);
+    let mut instead = fallback.instead_of(upstream);
+    loop {
+        let (upstream, model) = instead.as_ref().map_or((upstream, &prompt.model), |other| (&*other.upstream, &other.model));
+        let asked = match begin(upstream, prompt, model, key).await {
+            Ok(mut stream) if fallback.is_left() => stream.wait_for_words().await.map(|()| stream),
+            asked => asked,
+        };
+        let Err(error) = asked else { return asked };
+        let next = if concerns_upstream(error.kind) { fallback.after(upstream) } else { None };
+        let Some(next) = next else { return Err(error) };
+        tracing::debug!(upstream = upstream.name, next = next.upstream.name, "another model is asked: {}", error.chain());
+        instead = Some(next);
+    }
+}
+
+/// Whether another upstream may do better: this one failed, and not the request.
+fn concerns_upstream(kind: Kind) -> bool {
+    use Kind::{UpstreamBusy, UpstreamEmpty, UpstreamError, UpstreamRateLimited, UpstreamTimeout, UpstreamUnreachable};
+    matches!(kind, UpstreamBusy | UpstreamEmpty | UpstreamError | UpstreamRateLimited | UpstreamTimeout | UpstreamUnreachable)
+}
+
+/// Asks one model; the upstream is always streamed from, so that it notices when we leave.
+async fn begin(upstream: &Upstream, prompt: &Prompt, model: &str, key: Option<&str>) -> Result<ModelStream> {
     let place = upstream.enter(key).await?;
-    let body = Bytes::from(outgoing::encode(prompt, &upstream.settings.repair, upstream.host()));
+    let body = Bytes::from(outgoing::encode(prompt, model, &upstream.settings.repair, upstream.host()));
+    upstream.begin();
     let mut attempt = 0;
     let response = loop {
         let request = upstream.request(Method::POST, "/chat/completions");
@@ -56,11 +83,20 @@ pub async fn ask(upstream: &Upstream, prompt: &Prompt, key: Option<&str>) -> Res
         match tokio::time::timeout(upstream.settings.first_byte_timeout, request.send()).await {
             Ok(Ok(response)) => break response,
             // Nothing was sent: asking again repeats nothing.
-            Ok(Err(e)) if e.is_connect() && attempt < upstream.settings.retries => attempt += 1,
-            Ok(Err(e)) => return Err(failed(e)),
-            Err(_) => return Err(timed_out("did not begin to answer in time")),
+            Ok(Err(e)) if e.is_connect() && attempt < upstream.settings.retries && upstream.may_retry() => attempt += 1,
+            Ok(Err(e)) => {
+                let failure = if e.is_connect() { Failure::Connect } else { Failure::Answer };
+                upstream.failed(failure, &root_cause(&e));
+                return Err(failed(e));
+            }
+            Err(_) => {
+                let error = timed_out("did not begin to answer in time");
+                upstream.failed(Failure::Answer, &error);
+                return Err(error);
+            }
         }
     };
+    upstream.answered(response.status().as_u16());
     if !response.status().is_success() {
         return Err(refused(response).await);
     }
@@ -94,16 +130,34 @@ impl ModelStream {
             if let Some(frame) = self.frames.pop_front() {
                 return Ok(Some(frame));
             }
-            if let Some(failure) = self.failure.take() {
-                return Err(failure);
+            if !self.read().await? {
+                return Ok(None);
             }
-            let Some(answer) = &mut self.answer else { return Ok(None) };
-            let read = answer.read(&mut self.frames).await;
-            if !matches!(read, Ok(true)) {
-                self.answer = None;
-            }
-            self.failure = read.err();
         }
+    }
+
+    /// Returns when the reply has words, calls or an end to show. Until then nobody has seen any of it.
+    async fn wait_for_words(&mut self) -> Result<()> {
+        while !self.frames.iter().flat_map(|frame| &frame.deltas).any(says_something) {
+            if !self.read().await? {
+                return Err(Error::new(Kind::UpstreamEmpty, "The model ended its answer without a word."));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads on. `false` when there is nothing more.
+    async fn read(&mut self) -> Result<bool> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        let Some(answer) = &mut self.answer else { return Ok(false) };
+        let read = answer.read(&mut self.frames).await;
+        if !matches!(read, Ok(true)) {
+            self.answer = None;
+        }
+        self.failure = read.err();
+        Ok(true)
     }
 }
 
@@ -121,6 +175,13 @@ impl Answer {
             Err(_) => Err(timed_out("stopped in the middle of its answer")),
         }
     }
+}
+
+/// Whether a client would see anything of this piece.
+fn says_something(delta: &Delta) -> bool {
+    let texts = [&delta.content, &delta.reasoning, &delta.refusal, &delta.finish];
+    let has_text = texts.into_iter().flatten().any(|text| !text.is_empty());
+    has_text || !delta.calls.is_empty() || !delta.rest.is_empty()
 }
 
 fn content_type(response: &Response) -> &str {

@@ -1,4 +1,4 @@
-//! The one hop of an alias with hooks: the request goes to the model as it came, and the reply to the client as it comes.
+//! The one hop of an alias with hooks or a fallback: the request goes to the model as it came, and the reply to the client as it comes.
 
 use std::borrow::Cow;
 

@@ -168,7 +168,7 @@ impl Run {
         }
         let scene = self.scene.clone();
         let relays = scene.agent.definition == Definition::Alias;
-        let mut stream = scene.around.ask(&scene.agent.upstream, &prompt, scene.caller.key_id()).await?;
+        let mut stream = scene.around.ask(&scene.agent.upstream, &scene.agent.fallback, &prompt, scene.caller.key_id()).await?;
         let (mut reply, mut usage) = (Reply::default(), None);
         while let Some(frame) = stream.next().await? {
             usage = frame.usage.or(usage);

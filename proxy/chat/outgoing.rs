@@ -8,14 +8,14 @@ use crate::config::{DeveloperRole, Repair, TokenLimit};
 const MAX_TOKENS: &str = "max_tokens";
 const MAX_COMPLETION_TOKENS: &str = "max_completion_tokens";
 
-/// The request's body: the prompt's own fields win over what else it carries. `host` is the server's.
-pub fn encode(prompt: &Prompt, repair: &Repair, host: &str) -> Vec<u8> {
+/// The request's body: the prompt's own fields win over what else it carries. `model` is its name at the server, `host` the server's.
+pub fn encode(prompt: &Prompt, model: &str, repair: &Repair, host: &str) -> Vec<u8> {
     let mut body = prompt.rest.clone();
     name_limit(&mut body, repair.max_tokens.unwrap_or_else(|| usual_limit(host)));
     if repair.json_object_as_schema.unwrap_or(!is_openai(host)) {
         name_object(&mut body);
     }
-    body.insert("model".into(), Value::from(prompt.model.as_str()));
+    body.insert("model".into(), Value::from(model));
     let mut messages = json!(prompt.messages);
     name_roles(&mut messages, repair.developer_role);
     body.insert("messages".into(), messages);
@@ -81,8 +81,8 @@ mod tests {
 
     fn encoded(rest: Value, repair: &Repair, host: &str) -> Value {
         let rest = rest.as_object().unwrap().clone();
-        let prompt = Prompt { model: "m".into(), messages: vec![Message::text("developer", "hi")], tools: vec![], rest };
-        serde_json::from_slice(&encode(&prompt, repair, host)).unwrap()
+        let prompt = Prompt { model: "other".into(), messages: vec![Message::text("developer", "hi")], tools: vec![], rest };
+        serde_json::from_slice(&encode(&prompt, "m", repair, host)).unwrap()
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod bodies;
 mod cancel;
 mod cli;
 mod clients;
+mod fallback;
 mod harness;
 mod headers;
 mod hooks;
@@ -25,6 +26,7 @@ mod lua_tests;
 mod mcp_real;
 mod misbehaviour;
 mod models;
+mod outage;
 #[cfg(feature = "python")]
 mod python;
 mod queue;
