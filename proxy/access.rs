@@ -1,12 +1,16 @@
 //! Who is asking, and what they may use.
 
+mod identity;
+
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use self::identity::Identity;
 use crate::config::document::{Anonymous as Rights, Auth, Client};
 use crate::config::{BackgroundTasks, ClientTools, Progress};
 use crate::error::{Error, Kind, Result};
@@ -25,9 +29,12 @@ struct Entry {
     caller: Caller,
 }
 
-/// Who is asking: a key, or anybody while there are none.
+/// Who is asking: a key, or anybody while there are none; and the user behind it, where the key is trusted to say so.
 #[derive(Debug, Clone, Default)]
-pub struct Caller(Option<Arc<Grant>>);
+pub struct Caller {
+    grant: Option<Arc<Grant>>,
+    user: Option<Arc<str>>,
+}
 
 #[derive(Debug)]
 struct Grant {
@@ -37,7 +44,12 @@ struct Grant {
     /// Lists of key ids do not hold.
     is_operator: bool,
     habits: Habits,
+    /// Where its client writes whom it asks for; none for clients that are not trusted with that.
+    identity: Option<Identity>,
 }
+
+/// The header with the conversation, where a key does not say otherwise.
+const CHAT_HEADER: &str = "x-openwebui-chat-id";
 
 /// What a key says of the client that uses it.
 #[derive(Debug, Default)]
@@ -60,11 +72,11 @@ impl Access {
             };
             let hash =
                 hash.ok_or_else(|| (format!("auth.keys[{i}]"), "needs a `key`, or a `key_sha256` of 64 hexadecimal digits".to_owned()))?;
-            let caller = grant(Some(key.id.clone()), &key.rights).map_err(|e| (format!("auth.keys[{i}].models"), e))?;
+            let caller = grant(Some(key.id.clone()), &key.rights).map_err(|(name, e)| (format!("auth.keys[{i}].{name}"), e))?;
             keys.push(Entry { hash, disabled: key.disabled, caller });
         }
         let anonymous = match &auth.anonymous {
-            Some(rights) => grant(None, rights).map_err(|e| ("auth.anonymous.models".to_owned(), e))?,
+            Some(rights) => grant(None, rights).map_err(|(name, e)| (format!("auth.anonymous.{name}"), e))?,
             None => Caller::default(),
         };
         Ok(Access { keys, anonymous })
@@ -75,10 +87,11 @@ impl Access {
         !self.keys.is_empty()
     }
 
-    /// Finds the caller by `Authorization: Bearer`, or by `x-api-key`. 401 without a key, or with one that does not count.
+    /// Finds the caller by `Authorization: Bearer`, or by `x-api-key`, and its user. 401 without a key, or with one that does not count,
+    /// or with a user whom the key is trusted to name and whose name does not hold.
     pub fn check(&self, headers: &HeaderMap) -> Result<Caller> {
         if self.keys.is_empty() {
-            return Ok(self.anonymous.clone());
+            return self.anonymous.clone().with_user(headers);
         }
         let hash = sha256(presented(headers)?);
         // All keys are compared, so that the time tells nothing of which one was near.
@@ -89,7 +102,7 @@ impl Access {
             }
         }
         match found {
-            Some(entry) if !entry.disabled => Ok(entry.caller.clone()),
+            Some(entry) if !entry.disabled => entry.caller.clone().with_user(headers),
             _ => Err(invalid()),
         }
     }
@@ -98,12 +111,42 @@ impl Access {
 impl Caller {
     /// The operator, whose scripts and tests may use every model, also one that is kept for some keys.
     pub fn operator() -> Caller {
-        Caller(Some(Arc::new(Grant { id: None, models: None, admin: false, is_operator: true, habits: Habits::default() })))
+        let habits = Habits::default();
+        Caller::of(Grant { id: None, models: None, admin: false, is_operator: true, habits, identity: None })
+    }
+
+    fn of(grant: Grant) -> Caller {
+        Caller { grant: Some(Arc::new(grant)), user: None }
+    }
+
+    fn with_user(self, headers: &HeaderMap) -> Result<Caller> {
+        let Some(identity) = self.identity() else { return Ok(self) };
+        let user = identity.user(headers, SystemTime::now())?.map(Arc::from);
+        Ok(Caller { user, ..self })
+    }
+
+    fn identity(&self) -> Option<&Identity> {
+        self.grant.as_ref()?.identity.as_ref()
+    }
+
+    /// The user whom it asks for, as a client says that its key trusts.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// The header, in lower case, in which its client names the conversation.
+    pub fn chat_header(&self) -> &str {
+        self.identity().map_or(CHAT_HEADER, |identity| identity.chat.as_str())
+    }
+
+    /// Whether this header vouches for its user, so that neither upstreams nor scripts may have it.
+    pub fn is_token(&self, name: &HeaderName) -> bool {
+        self.identity().is_some_and(|identity| identity.token == *name)
     }
 
     /// The key's id; `None` for anybody.
     pub fn key_id(&self) -> Option<&str> {
-        self.0.as_ref()?.id.as_deref()
+        self.grant.as_ref()?.id.as_deref()
     }
 
     /// What separates this caller's state from other callers'.
@@ -113,7 +156,7 @@ impl Caller {
 
     /// Whether the caller may use the management endpoints by its key.
     pub fn is_admin(&self) -> bool {
-        self.0.as_ref().is_some_and(|grant| grant.admin)
+        self.grant.as_ref().is_some_and(|grant| grant.admin)
     }
 
     /// Whether its key says that this is Open WebUI.
@@ -139,18 +182,18 @@ impl Caller {
     }
 
     fn habits(&self) -> Option<&Habits> {
-        Some(&self.0.as_ref()?.habits)
+        Some(&self.grant.as_ref()?.habits)
     }
 
     /// Whether the caller may use everything that an upstream offers.
     pub fn is_unrestricted(&self) -> bool {
-        self.0.as_ref().is_none_or(|grant| grant.models.is_none())
+        self.grant.as_ref().is_none_or(|grant| grant.models.is_none())
     }
 
     /// Whether the caller may use `model`, whose own list of key ids is `allow`.
     pub fn may_use(&self, model: &str, allow: Option<&[String]>) -> bool {
-        let granted = self.0.as_ref().and_then(|grant| grant.models.as_ref()).is_none_or(|models| models.is_match(model));
-        let is_operator = self.0.as_ref().is_some_and(|grant| grant.is_operator);
+        let granted = self.grant.as_ref().and_then(|grant| grant.models.as_ref()).is_none_or(|models| models.is_match(model));
+        let is_operator = self.grant.as_ref().is_some_and(|grant| grant.is_operator);
         let allowed = |ids: &[String]| is_operator || self.key_id().is_some_and(|id| ids.iter().any(|allowed| allowed == id));
         granted && allow.is_none_or(allowed)
     }
@@ -164,24 +207,32 @@ impl Caller {
     }
 }
 
-fn grant(id: Option<String>, rights: &Rights) -> Result<Caller, String> {
-    let models = match &rights.models {
-        Some(patterns) if !patterns.iter().any(|pattern| pattern == "*") => {
-            let mut set = GlobSetBuilder::new();
-            for pattern in patterns {
-                set.add(Glob::new(pattern).map_err(|e| e.to_string())?);
-            }
-            Some(set.build().map_err(|e| e.to_string())?)
-        }
-        _ => None,
-    };
+/// `Err` names the key of the rights at fault.
+fn grant(id: Option<String>, rights: &Rights) -> Result<Caller, (&'static str, String)> {
+    let models = models(rights).map_err(|e| ("models", e))?;
     let habits = Habits {
         client: rights.client,
         progress: rights.progress,
         client_tools: rights.client_tools,
         background_tasks: rights.background_tasks,
     };
-    Ok(Caller(Some(Arc::new(Grant { id, models, admin: rights.admin, is_operator: false, habits }))))
+    let trusted = rights.client == Some(Client::Openwebui);
+    let identity = trusted.then(|| Identity::build(&rights.identity.clone().unwrap_or_default())).transpose()?;
+    Ok(Caller::of(Grant { id, models, admin: rights.admin, is_operator: false, habits, identity }))
+}
+
+/// The models that may be used; `None` is all.
+fn models(rights: &Rights) -> Result<Option<GlobSet>, String> {
+    match &rights.models {
+        Some(patterns) if !patterns.iter().any(|pattern| pattern == "*") => {
+            let mut set = GlobSetBuilder::new();
+            for pattern in patterns {
+                set.add(Glob::new(pattern).map_err(|e| e.to_string())?);
+            }
+            Ok(Some(set.build().map_err(|e| e.to_string())?))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// The key that the request carries.

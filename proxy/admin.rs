@@ -15,6 +15,7 @@ use crate::metrics::METRICS;
 use crate::snapshot::Snapshot;
 use crate::snapshot::reload::{Refusal, Snapshots};
 use crate::upstream::Upstream;
+use crate::upstream::breaker;
 use crate::upstream::catalog::{State, id};
 
 /// A page of moongate's own.
@@ -91,7 +92,11 @@ impl Admin {
         Ok(match page {
             Page::Healthz => Answer::json(&json!({ "status": "ok" })),
             Page::Readyz => self.readiness(),
-            Page::Metrics => Answer::new(StatusCode::OK, "text/plain; version=0.0.4", METRICS.render()),
+            Page::Metrics => {
+                let asked = snapshot.upstreams.iter().filter_map(|upstream| Some((upstream.name.as_str(), upstream.is_up()?)));
+                METRICS.upstreams_up(asked);
+                Answer::new(StatusCode::OK, "text/plain; version=0.0.4", METRICS.render())
+            }
             Page::Agents => {
                 let mut agents: Vec<_> = snapshot.agents.values().collect();
                 agents.sort_by(|a, b| a.name.cmp(&b.name));
@@ -212,6 +217,11 @@ fn describe_upstream(upstream: &Upstream) -> Value {
         "base_url": upstream.base_url(),
         "state": state,
         "reason": reason,
+        "breaker": match upstream.breaker.state() {
+            breaker::State::Closed => "closed",
+            breaker::State::Open => "open",
+            breaker::State::HalfOpen => "half_open",
+        },
         "models": listing.models.iter().filter_map(id).collect::<Vec<_>>(),
     })
 }

@@ -3,6 +3,7 @@
 pub mod alias;
 
 pub mod declared;
+mod format;
 pub mod ledger;
 pub mod opening;
 pub mod reach;
@@ -25,6 +26,7 @@ use crate::hooks::Hooks;
 use crate::python::Python;
 use crate::tools::Tools;
 use crate::upstream::Upstream;
+use crate::upstream::fallback::Candidate;
 use run::Run;
 
 /// Every agent of a snapshot, by name.
@@ -37,7 +39,7 @@ pub enum Definition {
     Declarative,
     /// Code for the Agents SDK.
     Sdk,
-    /// One model call under another name, with hooks.
+    /// One model call under another name, with hooks or a fallback.
     Alias,
 }
 
@@ -66,6 +68,8 @@ pub struct Agent {
     pub upstream: Arc<Upstream>,
     /// Its model's name there.
     pub model: String,
+    /// The models that are asked when it fails, in this order.
+    pub fallback: Arc<[Candidate]>,
     /// The system message that every model call begins with.
     pub instructions: Option<String>,
     /// Fields of each model call unless the client sets them.
@@ -87,6 +91,11 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// Whether it only stands for its model, so that its requests may pass as they are.
+    pub fn is_plain(&self) -> bool {
+        self.definition == Definition::Alias && self.scripts.is_empty()
+    }
+
     /// Why the agent cannot run now, in words for the operator; empty when it can.
     pub fn degraded(&self) -> Vec<String> {
         match self.definition {

@@ -3,7 +3,9 @@
 pub mod completion;
 pub mod encoder;
 pub mod fold;
+pub mod incoming;
 pub mod markup;
+pub mod outgoing;
 pub mod peek;
 pub mod progress;
 pub mod request;

@@ -14,6 +14,7 @@ pub mod load;
 mod mcp;
 mod pending;
 pub mod reference;
+mod repair;
 mod sandbox;
 mod schema;
 mod secret;

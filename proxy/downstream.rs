@@ -11,6 +11,7 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use serde_json::Value;
 
+use crate::access::Caller;
 use crate::error::{Error, Kind};
 
 /// What every response to one request carries.
@@ -123,8 +124,8 @@ pub fn is_credential(name: &HeaderName) -> bool {
 }
 
 /// The request's headers for scripts: names in lower case, credentials left out, values that are not text left out.
-pub fn visible_headers(headers: &HeaderMap) -> Vec<(String, String)> {
-    let visible = headers.iter().filter(|(name, _)| !is_credential(name));
+pub fn visible_headers(headers: &HeaderMap, caller: &Caller) -> Vec<(String, String)> {
+    let visible = headers.iter().filter(|(name, _)| !is_credential(name) && !caller.is_token(name));
     visible.filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))).collect()
 }
 
@@ -153,6 +154,6 @@ mod tests {
         for name in ["authorization", "cookie", "x-api-key", "user-agent"] {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static("v"));
         }
-        assert_eq!(visible_headers(&headers), [("user-agent".to_owned(), "v".to_owned())]);
+        assert_eq!(visible_headers(&headers, &Caller::default()), [("user-agent".to_owned(), "v".to_owned())]);
     }
 }

@@ -44,6 +44,8 @@ kinds! {
     NoKey = 401, "invalid_request_error", None;
     /// The key is wrong, disabled, expired, or given twice.
     InvalidKey = 401, "invalid_request_error", Some("invalid_api_key");
+    /// The user whom a trusted client names: the header or the token does not hold.
+    InvalidIdentity = 401, "invalid_request_error", Some("invalid_user");
     /// The key may not use this model or endpoint.
     ModelForbidden = 403, "invalid_request_error", Some("model_not_found");
     /// A hook said no, or a management endpoint is not for this caller.

@@ -28,6 +28,7 @@ use crate::flight::Flight;
 use crate::responses::kept::Responses;
 use crate::snapshot::reload::Snapshots;
 pub use context::Context;
+use forward::Destination;
 use runs::Protocol;
 
 /// How long a client may take to accept a piece of an answer, before it counts as gone.
@@ -68,7 +69,7 @@ impl Gateway {
         if self.flight.is_stopping() {
             return Err(Error::new(Kind::ShuttingDown, "The gateway is shutting down."));
         }
-        let caller = snapshot.access.check(&session.req_header().headers)?;
+        let caller = context.caller.insert(snapshot.access.check(&session.req_header().headers)?).clone();
         match Shape::of(session.req_header()) {
             Shape::Models(id) => {
                 let answer = admin::models::answer(&snapshot, &caller, id.as_deref()).await?;
@@ -97,7 +98,8 @@ impl Gateway {
         };
         let Route { target, rename } = context.snapshot.routes.find(model, caller)?;
         match target {
-            Target::Upstream(upstream) => context.forward(session, caller, upstream, body, &peek, rename).await,
+            Target::Upstream(upstream) => context.forward(session, caller, Destination::new(upstream, rename), body, &peek).await,
+            Target::Agent(alias) if alias.is_plain() => context.forward(session, caller, Destination::model_of(&alias), body, &peek).await,
             Target::Agent(_) => {
                 let message = format!("'{model}' is run by the gateway: it answers on /v1/chat/completions and /v1/responses.");
                 Err(Error::new(Kind::UnsupportedValue, message).param("model"))
@@ -241,7 +243,24 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    async fn upstream_response_filter(&self, _: &mut Session, head: &mut ResponseHeader, _: &mut Context) -> pingora::Result<()> {
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<pingora::Error>,
+        context: &mut Context,
+        reused: bool,
+    ) -> Box<pingora::Error> {
+        context.broke(session, error.more_context(format!("Peer: {peer}")), reused)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> pingora::Result<()> {
+        context.judge(session, head.status)?;
         forward::strip_nominated(head);
         Ok(())
     }

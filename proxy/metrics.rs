@@ -18,6 +18,10 @@ pub struct Metrics {
     tool_calls: IntCounterVec,
     reloads: IntCounterVec,
     upstream_waiting: IntGaugeVec,
+    upstream_up: IntGaugeVec,
+    upstream_breaker_opened: IntCounterVec,
+    upstream_fallbacks: IntCounterVec,
+    upstream_retries_refused: IntCounterVec,
     python_ends: IntCounter,
     /// Python workers that take calls.
     pub python_workers: IntGauge,
@@ -45,10 +49,26 @@ impl Metrics {
             runs: counters(&registry, "runs_total", "Runs ended.", &["agent", "outcome"]),
             tool_calls: counters(&registry, "tool_calls_total", "Tool calls executed by runs.", &["provider", "outcome"]),
             reloads: counters(&registry, "reloads_total", "Reloads of the configuration.", &["outcome"]),
-            upstream_waiting: {
-                let options = Opts::new("moongate_upstream_waiting", "Requests that wait for a place at an upstream.");
-                register(&registry, IntGaugeVec::new(options, &["upstream"]))
-            },
+            upstream_waiting: gauges(&registry, "upstream_waiting", "Requests that wait for a place at an upstream.", &["upstream"]),
+            upstream_up: gauges(&registry, "upstream_up", "1 while an upstream answers, 0 while it does not.", &["upstream"]),
+            upstream_breaker_opened: counters(
+                &registry,
+                "upstream_breaker_opened_total",
+                "Outages of an upstream: so often its breaker opened.",
+                &["upstream"],
+            ),
+            upstream_fallbacks: counters(
+                &registry,
+                "upstream_fallbacks_total",
+                "Requests that went elsewhere because this upstream failed, or its breaker was open.",
+                &["upstream"],
+            ),
+            upstream_retries_refused: counters(
+                &registry,
+                "upstream_retries_refused_total",
+                "Failed requests that were not tried again, because too many were.",
+                &["upstream"],
+            ),
             python_ends: register(
                 &registry,
                 IntCounter::new("moongate_python_worker_ends_total", "Python workers that ended, or were ended, while they were wanted."),
@@ -92,6 +112,29 @@ impl Metrics {
         self.upstream_waiting.with_label_values(&[upstream]).add(more);
     }
 
+    /// An upstream's breaker opened.
+    pub fn upstream_breaker_opened(&self, upstream: &str) {
+        self.upstream_breaker_opened.with_label_values(&[upstream]).inc();
+    }
+
+    /// A request left this upstream for another one.
+    pub fn upstream_fallback(&self, upstream: &str) {
+        self.upstream_fallbacks.with_label_values(&[upstream]).inc();
+    }
+
+    /// A request that failed at this upstream is not tried again.
+    pub fn upstream_retry_refused(&self, upstream: &str) {
+        self.upstream_retries_refused.with_label_values(&[upstream]).inc();
+    }
+
+    /// Which upstreams answer now: all that there are, so that one that is gone leaves nothing behind.
+    pub fn upstreams_up<'a>(&self, upstreams: impl Iterator<Item = (&'a str, bool)>) {
+        self.upstream_up.reset();
+        for (upstream, is_up) in upstreams {
+            self.upstream_up.with_label_values(&[upstream]).set(i64::from(is_up));
+        }
+    }
+
     /// A Python worker was lost.
     pub fn python_worker_ended(&self) {
         self.python_ends.inc();
@@ -123,6 +166,10 @@ fn status_label(status: u16, digits: &mut [u8; 3]) -> &str {
 
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     register(registry, IntCounterVec::new(Opts::new(format!("moongate_{name}"), help), labels))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    register(registry, IntGaugeVec::new(Opts::new(format!("moongate_{name}"), help), labels))
 }
 
 #[expect(clippy::expect_used, reason = "the table above is fixed: a name that clashes or is malformed fails the first test that runs")]

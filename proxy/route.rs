@@ -16,7 +16,7 @@ use crate::upstream::{Upstream, catalog};
 pub struct Routes {
     agents: Arc<Directory>,
     aliases: Ordered<Alias>,
-    /// The aliases with hooks, which are runs.
+    /// The aliases with hooks or a fallback, which are runs.
     runs: HashMap<String, Arc<Agent>>,
     /// The default upstream first, then the order of the configuration.
     upstreams: Vec<Arc<Upstream>>,

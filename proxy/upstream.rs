@@ -1,8 +1,12 @@
 //! A named server that we call: its address, our credentials for it, what it serves and whether it answers.
 
+pub mod breaker;
 pub mod catalog;
+pub mod fallback;
+mod health;
 pub mod peer;
 pub mod queue;
+mod retry_budget;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,9 +17,11 @@ use url::Url;
 use crate::config::document::{self, UpstreamKind};
 use crate::demo::Demo;
 use crate::error;
+use breaker::Breaker;
 use catalog::Catalog;
 use peer::Peers;
 use queue::{Place, Queue};
+use retry_budget::RetryBudget;
 
 /// One upstream. Plain traffic, which Pingora forwards, and the model calls of runs both go through it.
 /// It lives on over a reload that does not change its document.
@@ -27,6 +33,9 @@ pub struct Upstream {
     pub settings: document::Upstream,
     /// The models that it lists, and its state.
     pub catalog: Catalog,
+    /// Whether it is left alone for a while.
+    pub breaker: Breaker,
+    budget: RetryBudget,
     base: Url,
     authorization: Option<HeaderValue>,
     client: reqwest::Client,
@@ -73,6 +82,8 @@ impl Upstream {
             name: name.to_owned(),
             settings,
             catalog: Catalog::default(),
+            breaker: Breaker::default(),
+            budget: RetryBudget::default(),
             base,
             authorization,
             client,
@@ -106,6 +117,11 @@ impl Upstream {
     /// The value of `Host` for this server.
     pub fn authority(&self) -> &str {
         self.base.authority()
+    }
+
+    /// The server's name or address, without a port.
+    pub fn host(&self) -> &str {
+        self.base.host_str().unwrap_or_default()
     }
 
     /// The value of `Authorization` for this server.

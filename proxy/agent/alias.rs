@@ -1,4 +1,4 @@
-//! The one hop of an alias with hooks: the request goes to the model as it came, and the reply to the client as it comes.
+//! The one hop of an alias with hooks or a fallback: the request goes to the model as it came, and the reply to the client as it comes.
 
 use std::borrow::Cow;
 
@@ -9,8 +9,7 @@ use crate::error::Result;
 pub async fn drive(run: &mut Run) -> Result<()> {
     let prompt = run.whole_prompt();
     for choice in run.ask_model(Cow::Owned(prompt)).await?.choices {
-        let finish = choice.finish.unwrap_or_else(|| if choice.calls.is_empty() { "stop" } else { "tool_calls" }.into());
-        run.conclude(choice.index, finish).await?;
+        run.conclude(choice.index, choice.finish_reason().to_owned()).await?;
     }
     Ok(())
 }

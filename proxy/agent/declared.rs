@@ -7,12 +7,15 @@ use crate::error::Result;
 
 /// Works on the run's request until the reply is complete.
 pub async fn drive(run: &mut Run) -> Result<()> {
-    let mut prompt = run.opening_prompt();
+    let mut prompt = run.opening_prompt()?;
     loop {
         run.check_limits(&mut prompt);
         let reply = run.ask_model(Cow::Borrowed(&prompt)).await?;
         match run.step(reply)? {
-            Step::Final(reply) => return run.finish(reply).await,
+            Step::Final(reply) => {
+                let reply = run.settle(&mut prompt, reply).await?;
+                return run.finish(reply).await;
+            }
             Step::HandBack(turn) => return run.hand_back(turn).await,
             Step::Tools(turn) => {
                 prompt.messages.extend(run.call_tools(&turn).await?);

@@ -36,7 +36,8 @@ impl Opening {
             model: model.to_owned(),
             headers: scene.headers(),
             key: scene.caller.key_id().map(str::to_owned),
-            session: session(&scene.headers(), None),
+            user: scene.caller.user().map(str::to_owned),
+            session: session(&scene.headers(), scene.caller.chat_header(), None),
             depth: scene.depth as usize,
             ..RunView::default()
         };
@@ -65,8 +66,10 @@ impl Opening {
 
     /// Lets the hooks know whom the request is for, now that it is read. Returns it.
     pub(super) fn identify(&mut self, request: &ChatRequest) -> Client {
-        let session = session(&self.scene.headers(), request.rest.get("metadata")).or_else(|| said(request.session.as_deref()?));
-        let client = Client { user: user(&request.rest), session };
+        let caller = &self.scene.caller;
+        let session = session(&self.scene.headers(), caller.chat_header(), request.rest.get("metadata"));
+        let session = session.or_else(|| said(request.session.as_deref()?));
+        let client = Client { user: caller.user().map(str::to_owned).or_else(|| user(&request.rest)), session };
         self.hooks.set_client(client.user.clone(), client.session.clone());
         client
     }
@@ -78,9 +81,9 @@ fn user(fields: &Object) -> Option<String> {
 }
 
 /// The conversation: `x-session-id`, Open WebUI's chat, or `metadata.session_id`.
-fn session(headers: &Headers, metadata: Option<&Value>) -> Option<String> {
+fn session(headers: &Headers, chat_header: &str, metadata: Option<&Value>) -> Option<String> {
     let header = |wanted: &str| said(&headers.iter().find(|(name, _)| name == wanted)?.1);
-    header("x-session-id").or_else(|| header("x-openwebui-chat-id")).or_else(|| said(metadata?.get("session_id")?.as_str()?))
+    header("x-session-id").or_else(|| header(chat_header)).or_else(|| said(metadata?.get("session_id")?.as_str()?))
 }
 
 fn said(text: &str) -> Option<String> {
@@ -101,9 +104,9 @@ mod tests {
         assert_eq!(user(&fields(json!({ "user": 7 }))), None);
         let headers = |name: &str| vec![(name.to_owned(), "h".to_owned())];
         let metadata = json!({ "session_id": "m" });
-        assert_eq!(session(&headers("x-session-id"), Some(&metadata)), Some("h".into()));
-        assert_eq!(session(&headers("x-openwebui-chat-id"), None), Some("h".into()));
-        assert_eq!(session(&headers("x-other"), Some(&metadata)), Some("m".into()));
-        assert_eq!(session(&Vec::new(), None), None);
+        assert_eq!(session(&headers("x-session-id"), "x-chat", Some(&metadata)), Some("h".into()));
+        assert_eq!(session(&headers("x-chat"), "x-chat", None), Some("h".into()));
+        assert_eq!(session(&headers("x-other"), "x-chat", Some(&metadata)), Some("m".into()));
+        assert_eq!(session(&Vec::new(), "x-chat", None), None);
     }
 }

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Definition;
+use super::format::Format;
 use super::opening::{Client, Opening};
 use super::scene::Scene;
 use super::tool_calls::ToolCalls;
 use super::turns::Half;
 use super::voice::Voice;
+use crate::chat::incoming;
 use crate::chat::progress;
 use crate::chat::request::ChatRequest;
 use crate::chat::wire::mint_call_id;
@@ -35,7 +37,9 @@ pub struct Run {
     pub(super) holds: bool,
     /// Text has left.
     pub(super) has_spoken: bool,
-    last_call: bool,
+    pub(super) last_call: bool,
+    /// The form that the answer must have; its text is kept back while this is here.
+    pub(super) format: Option<Box<Format>>,
 }
 
 /// What a reply of the model asks for.
@@ -103,11 +107,12 @@ impl Run {
             holds,
             has_spoken: false,
             last_call: false,
+            format: None,
         })
     }
 
-    /// The prompt that the first hop begins with: instructions, the conversation, all tools.
-    pub fn opening_prompt(&mut self) -> Prompt {
+    /// The prompt that the first hop begins with: instructions, the conversation, all tools. `Err` when the client's form is none.
+    pub fn opening_prompt(&mut self) -> Result<Prompt> {
         let history = std::mem::take(&mut self.request.messages);
         let Scene { agent, turns, caller, offer, .. } = &*self.scene;
         let mut messages = turns.restore(caller.scope(), history);
@@ -118,6 +123,7 @@ impl Run {
         let theirs = self.request.tools.iter().filter(|tool| tool_name(tool).is_none_or(|name| self.client_tools.contains(name)));
         tools.extend(theirs.cloned());
         let mut rest = self.defaults();
+        self.format = Format::read(&rest)?.map(Box::new);
         let chosen = rest.get("tool_choice").and_then(tool_name);
         if chosen.is_some_and(|name| !tools.iter().any(|tool| tool_name(tool) == Some(name))) {
             rest.shift_remove("tool_choice");
@@ -128,7 +134,7 @@ impl Run {
         if !agent.policies.parallel_tool_calls && !tools.is_empty() {
             rest.entry("parallel_tool_calls").or_insert(false.into());
         }
-        Prompt { model: agent.model.clone(), messages, tools, rest }
+        Ok(Prompt { model: agent.model.clone(), messages, tools, rest })
     }
 
     /// The fields that each model call begins with: the client's, then the agent's.
@@ -159,7 +165,7 @@ impl Run {
         }
         let scene = self.scene.clone();
         let relays = scene.agent.definition == Definition::Alias;
-        let mut stream = scene.around.ask(&scene.agent.upstream, &prompt, scene.caller.key_id()).await?;
+        let mut stream = scene.around.ask(&scene.agent.upstream, &scene.agent.fallback, &prompt, scene.caller.key_id()).await?;
         let (mut reply, mut usage) = (Reply::default(), None);
         while let Some(frame) = stream.next().await? {
             usage = frame.usage.or(usage);
@@ -184,6 +190,8 @@ impl Run {
 
     /// A hook answered in the model's place.
     async fn answer(&mut self, message: &Message) -> Result<Reply> {
+        // The hook's words are what they are meant to be.
+        self.format = None;
         let mut delta = Delta::text(message.words());
         self.read_chunk(&mut delta).await?;
         let mut reply = Reply::default();
@@ -221,13 +229,14 @@ impl Run {
         ToolCalls { scene: &self.scene, hooks: &self.hooks, voice: &self.voice }
     }
 
-    /// Before a hop: at a limit with `on_limit: answer`, this one is the last, and has no tools.
+    /// Before a hop: at a limit with `on_limit: answer`, this one is the last, and has no tools. The form goes with it where it can.
     pub fn check_limits(&mut self, prompt: &mut Prompt) {
         if self.scene.is_last_call() {
             self.last_call = true;
             prompt.tools.clear();
             forget_tools(&mut prompt.rest);
         }
+        self.apply_format(prompt);
     }
 
     /// The reply is complete: lets `post_response` see it, and ends the answer.
@@ -247,6 +256,7 @@ impl Run {
                 self.scene.turns.keep(self.scene.caller.scope(), &turn.theirs, Half { calls, results });
             }
         }
+        self.release(turn.reply.content.as_deref()).await?;
         // Text that comes with the calls is a reply like any other; calls alone are none yet.
         if self.said.get(&0).is_some_and(|said| !said.is_empty()) {
             self.respond(0, "tool_calls").await?;
@@ -270,7 +280,7 @@ impl Run {
 /// `Err` when a model ended its answer with nothing in it.
 pub(super) fn require_words(reply: &Reply) -> Result<()> {
     if reply.choices.iter().all(Choice::is_empty) {
-        return Err(Error::new(Kind::UpstreamEmpty, "The model ended its answer without a word."));
+        return Err(incoming::empty());
     }
     Ok(())
 }

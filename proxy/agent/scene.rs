@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Agent;
 use super::ledger::Ledger;
 use super::opening::Opening;
-use super::run::Run;
+use super::run::{Run, require_words};
 use super::surroundings::{Route, Surroundings, Target};
 use super::turns::Turns;
 use super::voice::{self, Heard, Voice};
@@ -103,8 +103,8 @@ impl Scene {
         if max.is_some_and(|max| self.ledger.totals().usage.total_tokens >= max) {
             return Err(Error::new(Kind::LimitExceeded, "The run has reached its limit `max_total_tokens`."));
         }
-        let (upstream, model) = if request.model.is_empty() {
-            (self.agent.upstream.clone(), self.agent.model.clone())
+        let (upstream, fallback, model) = if request.model.is_empty() {
+            (self.agent.upstream.clone(), &*self.agent.fallback, self.agent.model.clone())
         } else {
             let Route { target, rename } = self.around.models.find(&request.model, &Caller::operator())?;
             match target {
@@ -114,11 +114,11 @@ impl Scene {
                     }
                     return self.run_within(&agent, request).await;
                 }
-                Target::Upstream(upstream) => (upstream, rename.unwrap_or_else(|| std::mem::take(&mut request.model))),
+                Target::Upstream(upstream) => (upstream, Default::default(), rename.unwrap_or_else(|| std::mem::take(&mut request.model))),
             }
         };
         let prompt = Prompt { model, messages: request.messages, tools: request.tools, rest: request.rest };
-        let mut stream = self.around.ask(&upstream, &prompt, self.caller.key_id()).await?;
+        let mut stream = self.around.ask(&upstream, fallback, &prompt, self.caller.key_id()).await?;
         let mut reply = Reply::default();
         while let Some(frame) = stream.next().await? {
             frame.deltas.iter().for_each(|delta| reply.push(delta));
@@ -127,6 +127,7 @@ impl Scene {
             }
         }
         self.ledger.spend(&reply.usage);
+        require_words(&reply)?;
         Ok(reply)
     }
 

@@ -45,8 +45,11 @@ impl Run {
         }
     }
 
-    /// Lets a piece of the reply leave, or keeps its text back for `post_response`.
+    /// Lets a piece of the reply leave, or keeps its text back: until it has the client's form, or for `post_response`.
     pub(super) async fn say(&mut self, mut delta: Delta) -> Result<()> {
+        if self.format.is_some() {
+            (delta.content, delta.logprobs) = (None, None);
+        }
         delta.content = delta.content.filter(|text| !text.is_empty());
         if let Some(text) = delta.content.as_ref().filter(|_| self.scene.agent.hooks.has(Point::PostResponse)) {
             self.said.entry(delta.choice).or_default().push_str(text);

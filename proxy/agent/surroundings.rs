@@ -18,11 +18,12 @@ use crate::tools::Tool;
 use crate::tools::egress::Egress;
 use crate::tools::mcp::McpServer;
 use crate::upstream::Upstream;
+use crate::upstream::fallback::Candidate;
 
 /// Where a model's name leads.
 #[derive(Clone)]
 pub enum Target {
-    /// A run works on it here: an agent's, or an alias' with hooks.
+    /// A run works on it here: an agent's, or an alias' with hooks or a fallback.
     Agent(Arc<Agent>),
     /// It is passed to this upstream.
     Upstream(Arc<Upstream>),
@@ -87,11 +88,11 @@ impl Surroundings {
         }
     }
 
-    /// Asks a model for whoever has this key; returns once it has begun to answer.
-    pub async fn ask(&self, upstream: &Upstream, prompt: &Prompt, key: Option<&str>) -> Result<ModelStream> {
+    /// Asks a model for whoever has this key, or those in `fallback` when it fails; returns once one has begun to answer.
+    pub async fn ask(&self, upstream: &Upstream, fallback: &[Candidate], prompt: &Prompt, key: Option<&str>) -> Result<ModelStream> {
         match &self.stand_in {
             Some(stand_in) => ModelStream::of_message(stand_in.model(prompt).await?),
-            None => model::ask(upstream, prompt, key).await,
+            None => model::ask(upstream, fallback, prompt, key).await,
         }
     }
 

@@ -55,6 +55,14 @@ impl Choice {
         texts.iter().all(|text| text.as_deref().unwrap_or_default().is_empty()) && self.calls.is_empty() && self.rest.is_empty()
     }
 
+    /// Why it ended. With calls it is for them, whatever the upstream says.
+    pub fn finish_reason(&self) -> &str {
+        match self.finish.as_deref().unwrap_or("stop") {
+            "stop" | "function_call" if !self.calls.is_empty() => "tool_calls",
+            reason => reason,
+        }
+    }
+
     /// The calls in the order in which the model asked for them.
     pub fn calls(&self) -> impl Iterator<Item = &ToolCall> {
         self.calls.iter().map(|(_, call)| call)
@@ -83,9 +91,10 @@ impl Choice {
 impl Usage {
     /// Adds another call's tokens; details that are numbers are summed, at any depth.
     pub fn add(&mut self, other: &Usage) {
-        self.prompt_tokens += other.prompt_tokens;
-        self.completion_tokens += other.completion_tokens;
-        self.total_tokens += other.total_tokens.max(other.prompt_tokens + other.completion_tokens);
+        let total = other.total_tokens.max(other.prompt_tokens.saturating_add(other.completion_tokens));
+        self.prompt_tokens = self.prompt_tokens.saturating_add(other.prompt_tokens);
+        self.completion_tokens = self.completion_tokens.saturating_add(other.completion_tokens);
+        self.total_tokens = self.total_tokens.saturating_add(total);
         sum(&mut self.details, &other.details);
     }
 }
@@ -123,7 +132,7 @@ fn sum(whole: &mut Object, other: &Object) {
             (Some(Value::Object(whole)), Value::Object(other)) => sum(whole, other),
             (Some(place), value) => {
                 if let (Some(a), Some(b)) = (place.as_u64(), value.as_u64()) {
-                    *place = Value::from(a + b);
+                    *place = Value::from(a.saturating_add(b));
                 }
             }
             (None, value) => {

@@ -97,8 +97,11 @@ impl Decoder {
                 None => self.data = Some(value.to_owned()),
             },
             "event" => self.name = Some(value.to_owned()),
-            // A bare JSON line is not an event; some servers report a failure so.
-            _ if line.starts_with('{') => self.data = Some(line.to_owned()),
+            // A bare JSON line is no event; some servers report a failure so, or send nothing else.
+            _ if line.starts_with('{') => {
+                self.dispatch(events);
+                events.push(Event { name: None, data: line.to_owned() });
+            }
             _ => {}
         }
         Ok(())

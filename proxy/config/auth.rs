@@ -54,6 +54,8 @@ macro_rules! rights {
 rights! {
     /// Which client uses it: sets the form of progress, background tasks, identity headers and `client_tools` for it.
     client: Option<Client>,
+    /// Where that client writes for whom it asks. Only with `client: openwebui`; it is believed from no other key.
+    identity: Option<Identity>,
     /// Models, aliases and agents that may be used, with `*`. Default: all.
     models: Option<Vec<String>>,
     /// May use the management endpoints.
@@ -92,6 +94,32 @@ pub struct Key {
 pub enum Client {
     /// Open WebUI.
     Openwebui,
+}
+
+/// Where Open WebUI writes for whom it asks. The defaults are the names that it uses itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Identity {
+    /// The header with the user's id.
+    pub user_header: String,
+    /// The header with the conversation's id, which is the session unless `x-session-id` says otherwise.
+    pub chat_header: String,
+    /// The header with the user's signed token.
+    pub jwt_header: String,
+    /// What Open WebUI signs users with (its `FORWARD_USER_INFO_HEADER_JWT_SECRET`). Where it is set, only the token is believed,
+    /// and a token that is forged or out of date is refused.
+    pub jwt_secret: Option<Secret>,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Identity {
+            user_header: "x-openwebui-user-id".into(),
+            chat_header: "x-openwebui-chat-id".into(),
+            jwt_header: "x-openwebui-user-jwt".into(),
+            jwt_secret: None,
+        }
+    }
 }
 
 /// How much a key may use.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use super::agent::*;
 pub use super::auth::*;
 pub use super::mcp::*;
+pub use super::repair::*;
 pub use super::sandbox::*;
 pub use super::secret::Secret;
 pub use super::server::*;

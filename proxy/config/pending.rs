@@ -5,11 +5,10 @@ use super::fault::Fault;
 use super::load::Loaded;
 
 /// Keys of the gateway's document. `*` is any name, `[*]` any item.
-const DOCUMENT: [&str; 12] = [
+const DOCUMENT: [&str; 10] = [
     "auth.anonymous.limits",
     "auth.keys[*].limits",
     "limits",
-    "models.*.fallback",
     "prices",
     "redis",
     "runs",
@@ -17,7 +16,6 @@ const DOCUMENT: [&str; 12] = [
     "server.tls",
     "sessions",
     "telemetry.otlp_endpoint",
-    "upstreams.*.health.path",
 ];
 
 /// Keys of an agent's document.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duration;
 use super::hook::HookEntry;
+use super::repair::Repair;
 use super::secret::Secret;
 
 /// One OpenAI-compatible server.
@@ -43,10 +44,12 @@ pub struct Upstream {
     #[serde(with = "duration")]
     #[schemars(schema_with = "duration::schema")]
     pub keepalive: Duration,
-    /// How often a connection that could not be made is tried again.
+    /// How often a connection that could not be made is tried again; never more often than for every fifth request, and 10 a second.
     pub retries: usize,
     /// How the server's health is watched.
     pub health: Health,
+    /// What is mended of the server's habits, in the requests of runs and in the answers to them. Plain traffic stays as it is.
+    pub repair: Repair,
 }
 
 impl Default for Upstream {
@@ -65,6 +68,7 @@ impl Default for Upstream {
             keepalive: Duration::from_secs(4),
             retries: 1,
             health: Health::default(),
+            repair: Repair::default(),
         }
     }
 }
@@ -98,13 +102,13 @@ impl Default for Queue {
     }
 }
 
-/// How a server's health is watched.
+/// How a server's health is watched: what is found opens and closes its breaker, beside what becomes of requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Health {
-    /// The path under `base_url` that is asked.
+    /// The path under `base_url` that is asked; a status below 300 is health.
     pub path: String,
-    /// How often.
+    /// How often; more often after an outage has begun.
     #[serde(with = "duration")]
     #[schemars(schema_with = "duration::schema")]
     pub interval: Duration,
@@ -124,7 +128,8 @@ pub struct Alias {
     pub upstream: Option<String>,
     /// The model's name there.
     pub model: String,
-    /// Models tried in this order when the first one fails, as `upstream/model`.
+    /// Models tried in this order, as `upstream/model`, when the first one fails before it has answered anything: it is not reached, not in
+    /// time, busy, limits requests, or answers with a status of 500 or more.
     #[serde(default)]
     pub fallback: Vec<String>,
     /// Scripts whose hooks fire, in this order.

@@ -31,6 +31,8 @@ pub struct Context {
     pub(super) answered: bool,
     /// Where Pingora passes it on to.
     pub(super) forward: Option<Forward>,
+    /// Who is asking, once that is known.
+    pub(super) caller: Option<Caller>,
     agent: Option<Arc<Agent>>,
     failure: Option<Error>,
     started: Instant,
@@ -45,6 +47,7 @@ impl Context {
             ledger: Arc::default(),
             answered: false,
             forward: None,
+            caller: None,
             agent: None,
             failure: None,
             started: Instant::now(),
@@ -122,14 +125,16 @@ impl Context {
         let ms = elapsed.as_micros() as f64 / 1000.0;
         let reason = self.failure.as_ref().map(Error::chain).or_else(|| error.map(ToString::to_string));
         let reason = reason.as_deref();
+        let caller = self.caller.as_ref();
+        let (key, user) = (caller.and_then(Caller::key_id), caller.and_then(Caller::user));
         if let Some(agent) = &self.agent {
             let totals = self.ledger.totals();
             let outcome = self.failure.as_ref().map_or("ok", |failure| failure.kind.code().unwrap_or("invalid_request"));
             METRICS.run(&agent.name, outcome, totals.hops, totals.usage.prompt_tokens, totals.usage.completion_tokens);
             let (hops, tools, tokens) = (totals.hops, totals.tool_calls, totals.usage.total_tokens);
-            tracing::info!(id, method, path, target, status, ms, hops, tools, tokens, outcome, reason, "run");
+            tracing::info!(id, method, path, target, status, ms, hops, tools, tokens, outcome, key, user, reason, "run");
         } else {
-            tracing::info!(id, method, path, target, status, ms, reason, "request");
+            tracing::info!(id, method, path, target, status, ms, key, user, reason, "request");
         }
     }
 }

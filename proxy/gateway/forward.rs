@@ -11,11 +11,35 @@ use pingora::{ErrorSource, ErrorType};
 
 use super::context::{Context, answer_begun};
 use crate::access::Caller;
+use crate::agent::Agent;
 use crate::chat::peek::Peek;
 use crate::downstream::{Answer, answer, body, is_credential};
 use crate::error::{Error, Kind, Result};
 use crate::upstream::Upstream;
+use crate::upstream::breaker::Failure;
+use crate::upstream::fallback::{Candidate, Fallback};
 use crate::upstream::queue::Place;
+
+/// Where a request whose body we read is to go.
+pub(super) struct Destination {
+    pub(super) upstream: Arc<Upstream>,
+    /// What its `model` is replaced by; `None` is as it came.
+    pub(super) model: Option<String>,
+    /// The models that are asked when this one fails.
+    pub(super) fallback: Option<Arc<[Candidate]>>,
+}
+
+impl Destination {
+    /// This upstream and nobody else.
+    pub(super) fn new(upstream: Arc<Upstream>, model: Option<String>) -> Destination {
+        Destination { upstream, model, fallback: None }
+    }
+
+    /// The model behind an agent or an alias.
+    pub(super) fn model_of(agent: &Agent) -> Destination {
+        Destination { upstream: agent.upstream.clone(), model: Some(agent.model.clone()), fallback: Some(agent.fallback.clone()) }
+    }
+}
 
 /// Where a request is passed on to.
 pub struct Forward {
@@ -29,6 +53,19 @@ pub struct Forward {
     attempt: usize,
     /// Ours among those that may be at the upstream at once.
     place: Option<Place>,
+    /// The upstream's breaker has learnt what came of this request.
+    is_judged: bool,
+    /// For requests that may go elsewhere.
+    spare: Option<Box<Spare>>,
+}
+
+/// What it takes to ask somebody else.
+struct Spare {
+    fallback: Fallback<Arc<[Candidate]>>,
+    /// The body as it came.
+    body: Bytes,
+    peek: Peek,
+    key: Option<String>,
 }
 
 /// What the client shows to us alone, and headers about the way its request came: neither concerns anybody behind the gateway.
@@ -39,12 +76,51 @@ fn is_private(name: &HeaderName) -> bool {
 impl Forward {
     /// A request to this upstream; without a `body` we look at no byte of it.
     pub fn new(upstream: Arc<Upstream>, body: Option<Bytes>) -> Forward {
-        Forward { first: upstream.peers().first(), upstream, body, passed: 0, attempt: 0, place: None }
+        let first = upstream.peers().first();
+        Forward { first, upstream, body, passed: 0, attempt: 0, place: None, is_judged: false, spare: None }
     }
 
     /// Whom it is passed on to.
     pub fn upstream(&self) -> &Arc<Upstream> {
         &self.upstream
+    }
+
+    /// Goes to another upstream at once, where this one's breaker is open.
+    fn avoid(&mut self) {
+        if let Some(instead) = self.spare.as_mut().and_then(|spare| spare.fallback.instead_of(&self.upstream)) {
+            self.turn_to(instead);
+        }
+    }
+
+    /// Goes on to another upstream after this one has failed; `false` when there is none.
+    fn fall_over(&mut self) -> bool {
+        let next = self.spare.as_mut().and_then(|spare| spare.fallback.after(&self.upstream));
+        next.map(|next| self.turn_to(next)).is_some()
+    }
+
+    fn turn_to(&mut self, Candidate { upstream, model }: Candidate) {
+        let Some(spare) = self.spare.take() else { return };
+        let body = spare.peek.replace_model(&spare.body, &model).into();
+        *self = Forward { spare: Some(spare), ..Forward::new(upstream, Some(body)) };
+    }
+
+    /// Tells the upstream's breaker what came of this request, once.
+    fn fail(&mut self, failure: Failure, why: &dyn std::fmt::Display) {
+        if !std::mem::replace(&mut self.is_judged, true) {
+            self.upstream.failed(failure, why);
+        }
+    }
+
+    /// The address for the next attempt.
+    async fn reach(&mut self) -> Result<Box<HttpPeer>> {
+        if self.attempt == 0 {
+            if let (None, Some(spare)) = (&self.place, &self.spare) {
+                self.place = self.upstream.enter(spare.key.as_deref()).await?;
+            }
+            self.upstream.begin();
+        }
+        let peer = self.upstream.peers().pick(self.first + self.attempt).await;
+        peer.inspect_err(|error| self.fail(Failure::Connect, error))
     }
 }
 
@@ -55,30 +131,51 @@ impl Context {
         &mut self,
         session: &mut Session,
         caller: &Caller,
-        upstream: Arc<Upstream>,
+        to: Destination,
         body: Bytes,
         peek: &Peek,
-        rename: Option<String>,
     ) -> Result<bool> {
-        let body = match rename {
+        let Destination { upstream, model, fallback } = to;
+        let key = || caller.key_id().map(str::to_owned);
+        let spare = |fallback| Box::new(Spare { fallback: Fallback::new(fallback), body: body.clone(), peek: peek.clone(), key: key() });
+        let spare = fallback.filter(|fallback| !fallback.is_empty()).map(spare);
+        let body = match model {
             Some(model) => peek.replace_model(&body, &model).into(),
             None => body,
         };
-        let forward = self.forward.insert(Forward::new(upstream, Some(body)));
-        forward.place = match forward.upstream.try_enter() {
-            Ok(place) => place,
-            // Pingora is to find the end of a chunked body unread, and while that is so the client's leaving does not show.
-            Err(()) if !session.as_downstream_mut().is_body_done() => forward.upstream.enter(caller.key_id()).await?,
-            Err(()) => answer::unless_gone(session, forward.upstream.enter(caller.key_id())).await?,
-        };
-        Ok(false)
+        let forward = self.forward.insert(Forward { spare, ..Forward::new(upstream, Some(body)) });
+        forward.avoid();
+        loop {
+            let entered = match forward.upstream.try_enter() {
+                Ok(place) => Ok(place),
+                // Pingora is to find the end of a chunked body unread, and while that is so the client's leaving does not show.
+                Err(()) if !session.as_downstream_mut().is_body_done() => forward.upstream.enter(caller.key_id()).await,
+                Err(()) => answer::unless_gone(session, forward.upstream.enter(caller.key_id())).await,
+            };
+            match entered {
+                Ok(place) => {
+                    forward.place = place;
+                    return Ok(false);
+                }
+                Err(error) if error.kind == Kind::UpstreamBusy && forward.fall_over() => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Where the next attempt connects.
-    pub(super) async fn peer(&self) -> pingora::Result<Box<HttpPeer>> {
-        let forward = self.target()?;
-        let peer = forward.upstream.peers().pick(forward.first + forward.attempt).await;
-        peer.map_err(|e| pingora::Error::because(ErrorType::ConnectNoRoute, "resolving the upstream", e).into_up())
+    pub(super) async fn peer(&mut self) -> pingora::Result<Box<HttpPeer>> {
+        let forward = self.forward.as_mut().ok_or_else(no_upstream)?;
+        loop {
+            match forward.reach().await {
+                Ok(peer) => return Ok(peer),
+                Err(_) if forward.fall_over() => {}
+                Err(error) if error.kind == Kind::UpstreamBusy => {
+                    return Err(pingora::Error::because(ErrorType::HTTPStatus(429), "queueing", error).into_up());
+                }
+                Err(error) => return Err(pingora::Error::because(ErrorType::ConnectNoRoute, "resolving the upstream", error).into_up()),
+            }
+        }
     }
 
     /// The request's head as the upstream gets it: its path, its host, our credentials in the place of the client's.
@@ -91,7 +188,8 @@ impl Context {
             head.set_uri(uri);
         }
         let client = head.headers.get(header::AUTHORIZATION).filter(|_| upstream.settings.forward_authorization).cloned();
-        let ours_alone: Vec<HeaderName> = head.headers.keys().filter(|name| is_private(name)).cloned().collect();
+        let is_token = |name: &HeaderName| self.caller.as_ref().is_some_and(|caller| caller.is_token(name));
+        let ours_alone: Vec<HeaderName> = head.headers.keys().filter(|name| is_private(name) || is_token(name)).cloned().collect();
         for name in ours_alone {
             head.remove_header(&name);
         }
@@ -130,12 +228,61 @@ impl Context {
         Ok(())
     }
 
-    /// A connection could not be made, nothing was sent: the next address, or once more, as `retries` says.
+    /// A connection could not be made, nothing was sent: the next address, or once more, as `retries` says, or another upstream.
     pub(super) fn connect_again(&mut self, mut error: Box<pingora::Error>) -> Box<pingora::Error> {
         if let Some(forward) = &mut self.forward {
             forward.attempt += 1;
-            let peers = forward.upstream.peers();
-            error.set_retry(forward.attempt < peers.count() + forward.upstream.settings.retries);
+            let (upstream, n_addresses) = (&forward.upstream, forward.upstream.peers().count());
+            let retries = n_addresses + upstream.settings.retries;
+            let again = forward.attempt < n_addresses || (forward.attempt < retries && upstream.may_retry());
+            if !again {
+                forward.fail(Failure::Connect, &error);
+            }
+            error.set_retry(again || forward.fall_over());
+        }
+        error
+    }
+
+    /// The upstream has begun to answer. `Err` when it has failed and another one is to be asked: nothing was sent to the client.
+    pub(super) fn judge(&mut self, session: &Session, status: StatusCode) -> pingora::Result<()> {
+        let Some(forward) = &mut self.forward else { return Ok(()) };
+        if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
+        if !std::mem::replace(&mut forward.is_judged, true) {
+            forward.upstream.answered(status.as_u16());
+        }
+        let passing = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+        if passing && can_send_again(session) && forward.fall_over() {
+            let mut error = pingora::Error::explain(ErrorType::HTTPStatus(status.as_u16()), "another upstream is asked").into_up();
+            error.set_retry(true);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// The connection failed after it was made. While no answer has begun, another upstream is asked; else Pingora's own rule holds:
+    /// what may have been worked on is sent again only if that repeats nothing.
+    pub(super) fn broke(&mut self, session: &Session, mut error: Box<pingora::Error>, reused: bool) -> Box<pingora::Error> {
+        let of_upstream = *error.esource() == ErrorSource::Upstream;
+        if of_upstream && matches!(error.etype(), ErrorType::HTTPStatus(_)) {
+            return error;
+        }
+        if let Some(forward) = self.forward.as_mut().filter(|forward| of_upstream && !forward.is_judged) {
+            // A server may close an idle connection at any time, also in the moment in which it is used again.
+            let stale = reused && !matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+            if !stale {
+                forward.fail(Failure::Answer, &error);
+            }
+            if answer_begun(session).is_none() && can_send_again(session) && forward.fall_over() {
+                error.set_retry(true);
+                return error;
+            }
+        }
+        if session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated() {
+            error.retry.decide_reuse(reused);
+        } else {
+            error.set_retry(false);
         }
         error
     }
@@ -160,6 +307,7 @@ impl Context {
             (ErrorSource::Upstream, ConnectTimedout | ReadTimedout | WriteTimedout) => {
                 (Kind::UpstreamTimeout, "The upstream did not answer in time.")
             }
+            (ErrorSource::Upstream, HTTPStatus(429)) => (Kind::UpstreamBusy, "The upstream is busy. Please try again later."),
             (ErrorSource::Upstream, kind) if is_connecting(kind) => (Kind::UpstreamUnreachable, "The upstream could not be reached."),
             (ErrorSource::Upstream, _) => (Kind::UpstreamError, "The upstream broke off the connection."),
             _ => (Kind::Internal, "The gateway failed."),
@@ -177,8 +325,17 @@ impl Context {
     }
 
     pub(super) fn target(&self) -> pingora::Result<&Forward> {
-        self.forward.as_ref().ok_or_else(|| pingora::Error::explain(ErrorType::InternalError, "the request has no upstream"))
+        self.forward.as_ref().ok_or_else(no_upstream)
     }
+}
+
+fn no_upstream() -> Box<pingora::Error> {
+    pingora::Error::explain(ErrorType::InternalError, "the request has no upstream")
+}
+
+/// Whether Pingora could send the body once more: not when its end is all that it had to read of it.
+fn can_send_again(session: &Session) -> bool {
+    session.as_ref().get_retry_buffer().is_some()
 }
 
 /// Takes out of an upstream's response what its `Connection` header says is between it and us alone; Pingora does so for requests only.

@@ -6,6 +6,7 @@ use http::Method;
 use pingora::proxy::Session;
 use serde_json::json;
 
+use super::forward::Destination;
 use super::{Context, Gateway, begin_other, require_json};
 use crate::access::Caller;
 use crate::agent::Agent;
@@ -56,8 +57,11 @@ impl Gateway {
         let Route { target, rename } = context.snapshot.routes.find(model, caller)?;
         match target {
             Target::Agent(agent) if client::is_background(&session.req_header().headers, caller, &body) => {
-                let (upstream, model) = (agent.upstream.clone(), agent.model.clone());
-                context.forward(session, caller, upstream, body, &peek, Some(model)).await
+                context.forward(session, caller, Destination::model_of(&agent), body, &peek).await
+            }
+            // An upstream may offer more over this API than a chat has words for.
+            Target::Agent(alias) if alias.is_plain() && protocol == Protocol::Responses => {
+                context.forward(session, caller, Destination::model_of(&alias), body, &peek).await
             }
             Target::Agent(agent) => {
                 context.run_of(&agent);
@@ -66,7 +70,7 @@ impl Gateway {
                 self.run(session, context, agent, caller, Asked { protocol, model, body: &body }).await?;
                 Ok(true)
             }
-            Target::Upstream(upstream) => context.forward(session, caller, upstream, body, &peek, rename).await,
+            Target::Upstream(upstream) => context.forward(session, caller, Destination::new(upstream, rename), body, &peek).await,
         }
     }
 
@@ -76,7 +80,7 @@ impl Gateway {
         let progress = client::progress(&head.headers, caller, agent.progress)?;
         let form = client::form(progress, &head.headers, caller);
         let (method, path) = (head.method.to_string(), head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned());
-        let (around, headers) = (context.snapshot.around.clone(), Arc::new(visible_headers(&head.headers)));
+        let (around, headers) = (context.snapshot.around.clone(), Arc::new(visible_headers(&head.headers, caller)));
         let scene = Scene::new(agent.clone(), around, caller.clone(), self.turns.clone(), context.ledger.clone(), headers);
         let id = match protocol {
             Protocol::Chat => mint_completion_id(),

@@ -22,6 +22,7 @@ use crate::tools::build::Around;
 use crate::tools::egress::Egress;
 use crate::tools::mcp::{self, McpServer};
 use crate::upstream::Upstream;
+use crate::upstream::fallback::Candidate;
 
 /// The name by which a configuration calls this very program, wherever it is installed.
 const OURSELVES: &str = "moongate";
@@ -71,7 +72,7 @@ pub(super) fn build(loaded: &Loaded, old: Option<&Snapshot>, control: &Handle) -
         }
     }
     let mut runs = HashMap::new();
-    for (name, alias) in loaded.document.models.iter().filter(|(_, alias)| !alias.hooks.is_empty()) {
+    for (name, alias) in loaded.document.models.iter().filter(|(_, alias)| !alias.hooks.is_empty() || !alias.fallback.is_empty()) {
         match run_of_alias(name, alias, loaded, &upstreams) {
             Ok(agent) => _ = runs.insert(name.clone(), Arc::new(agent)),
             Err(wrong) => faults.extend(wrong),
@@ -153,6 +154,7 @@ fn agent(entry: &AgentEntry, loaded: &Loaded, upstreams: &[Arc<Upstream>], aroun
             description: doc.description.clone(),
             upstream: upstream.clone(),
             model: doc.model.clone().unwrap_or_default(),
+            fallback: Arc::default(),
             instructions: doc.instructions.clone().filter(|text| !text.trim().is_empty()),
             parameters: doc.parameters.clone(),
             hooks: Arc::new(hooks),
@@ -173,7 +175,7 @@ fn describe(loaded: &Loaded, name: &str) -> Option<String> {
     Some(found.doc.description.clone().unwrap_or_default())
 }
 
-/// An alias with hooks: an agent of one model call, without tools of its own, that takes as long as its model does.
+/// An alias with hooks or a fallback: an agent of one model call, without tools of its own, that takes as long as its model does.
 fn run_of_alias(name: &str, alias: &Alias, loaded: &Loaded, upstreams: &[Arc<Upstream>]) -> Result<Agent, Vec<Fault>> {
     let origin = &loaded.origin;
     let hooks = hooks(&alias.hooks, loaded, origin, &format!("models.{name}.hooks"))?;
@@ -186,6 +188,7 @@ fn run_of_alias(name: &str, alias: &Alias, loaded: &Loaded, upstreams: &[Arc<Ups
         description: None,
         upstream: upstream.clone(),
         model: alias.model.clone(),
+        fallback: alias.fallback.iter().filter_map(|name| candidate(name, upstreams)).collect(),
         instructions: None,
         parameters: Object::new(),
         hooks: Arc::new(hooks),
@@ -212,6 +215,12 @@ fn upstream<'a>(name: Option<&str>, upstreams: &'a [Arc<Upstream>]) -> Option<&'
         Some(name) => upstreams.iter().find(|upstream| upstream.name == name),
         None => upstreams.first(),
     }
+}
+
+/// The model called `upstream/model`, of an upstream that is there: the document was checked.
+fn candidate(name: &str, upstreams: &[Arc<Upstream>]) -> Option<Candidate> {
+    let (name, model) = name.split_once('/')?;
+    Some(Candidate { upstream: upstream(Some(name), upstreams)?.clone(), model: model.to_owned() })
 }
 
 fn scripts(entries: &[HookEntry]) -> Vec<String> {

@@ -10,7 +10,11 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::Upstream;
+use super::breaker::Failure;
 use crate::chat::Object;
+
+/// Where a server lists its models, under its `base_url`.
+const LISTING: &str = "/models";
 
 /// How long a server may take to list its models.
 pub const LIST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -71,17 +75,22 @@ impl Upstream {
         *asked = Some(Instant::now());
     }
 
-    /// The same, if the server was not asked for as long as its `health.interval`.
+    /// The same, if the server was not asked for as long as its `health.interval`; while its breaker is open, as long as that waits, too.
     pub async fn refresh_when_due(&self) {
         let last = *self.catalog.asked.lock().await;
-        if last.is_none_or(|asked| asked.elapsed() >= self.settings.health.interval) {
+        let interval = self.settings.health.interval;
+        let interval = self.breaker.wait().map_or(interval, |wait| wait.min(interval));
+        if last.is_none_or(|asked| asked.elapsed() >= interval) {
             self.refresh_catalog().await;
         }
     }
 
     async fn ask_for_models(&self) {
-        let answer = tokio::time::timeout(LIST_TIMEOUT, self.list_models()).await;
+        let answer = tokio::time::timeout(LIST_TIMEOUT, self.examine()).await;
         let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {} s", LIST_TIMEOUT.as_secs())));
+        if answer.is_ok() {
+            self.healthy();
+        }
         let old = self.catalog.listing();
         let new = match answer {
             Ok(models) => Listing { models, state: State::Up },
@@ -95,13 +104,31 @@ impl Upstream {
         self.catalog.listing.store(Arc::new(new));
     }
 
-    async fn list_models(&self) -> Result<Vec<Object>, String> {
-        let answer = self.request(Method::GET, "/models").send().await.map_err(|e| root_cause(&e))?;
-        let status = answer.status();
-        if !status.is_success() {
-            return Err(format!("GET /models answered {status}"));
+    /// How the server is: its models when it is well. What it says at `health.path` counts; by default that is the listing itself.
+    async fn examine(&self) -> Result<Vec<Object>, String> {
+        let path = self.settings.health.path.as_str();
+        if path == LISTING {
+            return self.list_models().await;
         }
-        let body: Value = answer.json().await.map_err(|_| "GET /models did not answer JSON".to_owned())?;
+        self.get(path).await?;
+        // A server may be well and have no listing.
+        Ok(self.list_models().await.unwrap_or_else(|_| self.catalog.listing().models.clone()))
+    }
+
+    async fn get(&self, path: &str) -> Result<reqwest::Response, String> {
+        let answer = self.request(Method::GET, path).send().await.map_err(|error| {
+            let why = root_cause(&error);
+            if error.is_connect() {
+                self.failed(Failure::Connect, &why);
+            }
+            why
+        })?;
+        let status = answer.status();
+        if status.is_success() { Ok(answer) } else { Err(format!("GET {path} answered {status}")) }
+    }
+
+    async fn list_models(&self) -> Result<Vec<Object>, String> {
+        let body: Value = self.get(LISTING).await?.json().await.map_err(|_| "GET /models did not answer JSON".to_owned())?;
         let items = body.get("data").and_then(Value::as_array).ok_or("GET /models answered without a `data` list")?;
         Ok(items.iter().filter_map(Value::as_object).filter(|model| id(model).is_some()).cloned().collect())
     }

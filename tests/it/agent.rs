@@ -7,6 +7,7 @@ mod limits;
 mod looping;
 mod nested;
 mod streaming;
+mod structured;
 
 use serde_json::Value;
 

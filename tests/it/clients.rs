@@ -71,6 +71,11 @@ fn both_painted() -> Step {
     painted().when("the gateway's result is there", |r| r.mentions("sunny in Paris"))
 }
 
+/// Beside tools the schema stays away, and what does not fit it is asked for again.
+fn rambling() -> Step {
+    Step::says("Paris, and it is sunny.").when("a schema is not asked for beside tools", |r| r.json()["response_format"].is_null())
+}
+
 fn structured() -> Step {
     Step::says(r#"{"city":"Paris","sunny":true}"#).when("a schema is asked for", |r| r.json()["response_format"]["type"] == "json_schema")
 }
@@ -94,6 +99,7 @@ async fn chats() -> Stage {
         sunny(),
         painting(),
         painted(),
+        rambling(),
         structured(),
         breaking(),
     ])
@@ -115,7 +121,9 @@ async fn responses() -> Stage {
         painted(),
         both(),
         both_painted(),
+        rambling(),
         structured(),
+        rambling(),
         structured(),
         Step::says("First."),
         Step::says("Second.").when("the first turn is there", |r| r.mentions("First.")),
@@ -163,6 +171,7 @@ async fn agents_sdk() {
         both_painted(),
         both(),
         both_painted(),
+        rambling(),
         structured(),
         Step::says("First."),
         second(),
@@ -178,6 +187,7 @@ async fn agents_sdk() {
         both_painted(),
         both(),
         both_painted(),
+        rambling(),
         structured(),
         Step::says("First."),
         second(),

@@ -17,13 +17,16 @@ mod bodies;
 mod cancel;
 mod cli;
 mod clients;
+mod fallback;
 mod harness;
 mod headers;
 mod hooks;
 mod keys;
 mod lua_tests;
 mod mcp_real;
+mod misbehaviour;
 mod models;
+mod outage;
 #[cfg(feature = "python")]
 mod python;
 mod queue;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::fake_mcp::Tool;
-use crate::support::{FakeMcp, Gateway, Request, ScriptedModel, Step};
+use crate::support::{FakeMcp, Gateway, Request, ScriptedModel, Setup, Step};
 
 const CONFIG: &str = r#"
 upstreams: { lm: { base_url: "${LM}" } }
@@ -122,4 +122,53 @@ async fn its_own_tools_stay_out() {
         let names: Vec<&Value> = body["tools"].as_array().unwrap().iter().map(|tool| &tool["function"]["name"]).collect();
         assert_eq!(names, expected);
     }
+}
+
+/// Who is asking, as a script sees it: renamed headers, signed tokens, and nobody where the key is not trusted to say so.
+#[tokio::test]
+async fn its_users_are_known() {
+    let config = r#"
+upstreams: { lm: { base_url: "${LM}" } }
+agents: [{ name: Assistant, model: scripted, hooks: [scripts/who.lua] }]
+auth:
+  keys:
+    - { id: webui, key: key-webui, client: openwebui, identity: { user_header: x-user, chat_header: x-chat } }
+    - { id: signed, key: key-signed, client: openwebui, identity: { jwt_secret: sesame } }
+    - { id: sdk, key: key-sdk }
+"#;
+    let script = r#"return { pre_prompt = function(prompt, run)
+      return run:answer((run.user or "nobody") .. " in " .. (run.session or "no chat"))
+    end }"#;
+    let model = ScriptedModel::start([Step::says("plain")]).await;
+    let gateway = Setup::new(config).file("scripts/who.lua", script).env("LM", model.url()).start().await;
+    let ask = |key: &str, more: Value| gateway.chat("Assistant", more).key(key);
+    let renamed = ask("key-webui", json!({ "user": "the body" })).header("x-user", "Ada%20L").header("x-chat", "c1");
+    assert_eq!(renamed.answer().await.content(), "Ada L in c1");
+    gateway.logged("Ada L").await;
+    let spoofed = ask("key-sdk", json!({})).header("x-openwebui-user-id", "root").header("x-user", "root");
+    assert_eq!(spoofed.answer().await.content(), "nobody in no chat");
+    assert_eq!(ask("key-sdk", json!({ "user": "own" })).answer().await.content(), "own in no chat");
+    let good = token("ada", 60);
+    let signed = ask("key-signed", json!({})).header("x-openwebui-user-jwt", &good).header("x-openwebui-chat-id", "c2");
+    assert_eq!(signed.answer().await.content(), "ada in c2");
+    assert_eq!(ask("key-signed", json!({})).header("x-openwebui-user-id", "root").answer().await.content(), "nobody in no chat");
+    for bad in [token("ada", -120), good.replace('.', "-"), format!("{good}x")] {
+        let refused = ask("key-signed", json!({})).header("x-openwebui-user-jwt", &bad).answer().await;
+        assert_eq!(refused.assert_error(401, "invalid_user")["param"], "x-openwebui-user-jwt");
+    }
+    let passed = gateway.chat("scripted", json!({})).key("key-signed").header("x-openwebui-user-jwt", &good).answer().await;
+    assert_eq!(passed.content(), "plain");
+    assert!(!model.request(1).await.mentions(&good) && !gateway.log().contains(&good), "the token stays here");
+}
+
+/// A user's token as Open WebUI signs it, which holds for so many seconds.
+fn token(user: &str, seconds: i64) -> String {
+    use base64::Engine;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+    use hmac::{Hmac, KeyInit, Mac};
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64;
+    let claims = json!({ "sub": user, "iss": "open-webui", "iat": now, "exp": now + seconds, "email": "ada@example.org" });
+    let signed = format!("{}.{}", BASE64.encode(r#"{"alg":"HS256","typ":"JWT"}"#), BASE64.encode(claims.to_string()));
+    let mac = Hmac::<sha2::Sha256>::new_from_slice(b"sesame").unwrap().chain_update(&signed);
+    format!("{signed}.{}", BASE64.encode(mac.finalize().into_bytes()))
 }

@@ -156,7 +156,7 @@ impl Asking {
             },
             None => scene.agent.upstream.clone(),
         };
-        scene.around.ask(&upstream, &prompt, scene.caller.key_id()).await
+        scene.around.ask(&upstream, &[], &prompt, scene.caller.key_id()).await
     }
 
     /// The model's answer on its way to the code: as chunks, or whole when that is what the code asked for.

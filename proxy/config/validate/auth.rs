@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::Found;
-use crate::config::document::KeyLimits;
+use crate::config::document::{Anonymous, Client};
 use crate::config::fault::Origin;
 use crate::config::load::Loaded;
 
@@ -31,18 +31,23 @@ pub(super) fn check(loaded: &Loaded, found: &mut Found) {
             found.need(good, &origin, name, "must be 64 hexadecimal digits");
         }
         found.need(secrets.insert((name, secret)), &origin, name, "is the same as another key's");
-        check_limits(&key.rights.limits, &origin, found);
+        check_rights(&key.rights, &origin, found);
     }
     if let Some(anonymous) = &auth.anonymous {
         let origin = loaded.origin.part("auth.anonymous");
-        check_limits(&anonymous.limits, &origin, found);
+        check_rights(anonymous, &origin, found);
         if !auth.keys.is_empty() {
             found.warnings.push(origin.fault("", "has no effect while there are keys"));
         }
     }
 }
 
-fn check_limits(limits: &KeyLimits, origin: &Origin, found: &mut Found) {
+fn check_rights(rights: &Anonymous, origin: &Origin, found: &mut Found) {
+    let trusted = rights.identity.is_none() || rights.client == Some(Client::Openwebui);
+    found.need(trusted, origin, "identity", "is believed only with `client: openwebui`");
+    let short = rights.identity.as_ref().and_then(|identity| identity.jwt_secret.as_ref()).is_some_and(|secret| secret.expose().is_empty());
+    found.need(!short, origin, "identity.jwt_secret", "must not be empty");
+    let limits = &rights.limits;
     let limits = [
         ("requests_per_minute", limits.requests_per_minute.map(u64::from)),
         ("tokens_per_minute", limits.tokens_per_minute),
@@ -68,6 +73,14 @@ mod tests {
         keys("{ id: a, key: k }, { id: b, key: k }", "[1].key: is the same");
         let (faults, _) = both("upstreams: { d: { kind: demo } }\nauth: { anonymous: { limits: { concurrent: 0 } } }");
         assert_eq!(faults.len(), 1, "{faults:?}");
+    }
+
+    #[test]
+    fn users_are_believed_from_open_webui_alone() {
+        let keys =
+            |yaml: &str, want: &str| finds(&format!("auth: {{ keys: [{{ id: a, key: k, {yaml} }}] }}"), &format!("auth.keys[0].{want}"));
+        keys("identity: { user_header: x-user }", "identity: is believed only with");
+        keys("client: openwebui, identity: { jwt_secret: '' }", "identity.jwt_secret: must not be empty");
     }
 
     #[test]

@@ -134,8 +134,7 @@ async fn unknown_fields_are_forwarded() {
     let model = ScriptedModel::start([Step::says("hello")]).await;
     let mcp = FakeMcp::start([Tool::weather()]).await;
     let gateway = start("", &model, &mcp).await;
-    let more = json!({ "temperature": 0.25, "reasoning_effort": "low", "made_up": { "a": [1, null] }, "max_completion_tokens": 7,
-        "response_format": { "type": "json_schema", "json_schema": { "name": "x", "schema": {} } } });
+    let more = json!({ "temperature": 0.25, "reasoning_effort": "low", "made_up": { "a": [1, null] }, "max_tokens": 7, "seed": 3, "stop": ["x"], "logprobs": true });
     gateway.chat("Assistant", more.clone()).answer().await;
     let received = model.request(1).await.json();
     for (name, value) in more.as_object().unwrap() {

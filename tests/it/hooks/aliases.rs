@@ -45,8 +45,7 @@ async fn unknown_fields_survive() {
     let script = "return { pre_prompt = function(prompt) prompt.temperature = 0.25 end }";
     let gateway = gateway("scripts/h.lua", script, &model).await;
     let tool = json!({ "type": "function", "function": { "name": "paint", "parameters": { "type": "object" } } });
-    let more =
-        json!({ "ttl": 300, "top_k": 7, "response_format": { "type": "json_object" }, "tools": [tool], "tool_choice": "auto", "n": 1 });
+    let more = json!({ "ttl": 300, "top_k": 7, "response_format": { "type": "json_schema", "json_schema": { "name": "x", "schema": {} } }, "tools": [tool], "tool_choice": "auto", "n": 1 });
     let answer = gateway.chat("fast", more.clone()).answer().await;
     assert_eq!((answer.content().as_str(), &answer.json()["model"]), ("hello", &json!("fast")));
     let sent = model.request(1).await.json();

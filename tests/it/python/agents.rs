@@ -37,6 +37,34 @@ async fn the_researcher_runs() {
     gateway.stop().await;
 }
 
+/// What a server garbles is mended before the SDK reads it, and its failures are the run's.
+#[tokio::test]
+async fn a_bad_server_is_mended_for_the_sdk() {
+    let garbled = || {
+        let call = |query: &str| {
+            let function = json!({ "name": "search_library", "arguments": { "query": query } });
+            json!({ "tool_calls": [{ "index": 0, "id": "", "function": function }] })
+        };
+        let deltas = vec![json!({ "content": "<think>hm" }), json!({ "content": "</think>" }), call("moon"), call("landing")];
+        Step::chat(move |e| reply(e, deltas, "stop"))
+    };
+    let answer = || Step::chat(|e| reply(e, vec![json!({ "content": "<think>so</think>It " }), json!({ "content": "landed." })], "eos"));
+    let crash = || Step::json(200, json!({ "error": "model crashed" }));
+    let model = ScriptedModel::start([garbled(), answer(), garbled(), answer(), crash(), crash()]).await;
+    let gateway = start(setup(&model, "", "")).await;
+    let whole = gateway.chat("Researcher", json!({})).answer().await;
+    assert_eq!(whole.content(), "It landed.", "{}", whole.text());
+    assert_eq!(told(&*model.request(2).await).len(), 2, "two calls, two results");
+    let streamed = gateway.chat("Researcher", json!({ "stream": true })).stream().await;
+    streamed.assert_well_formed("Researcher");
+    assert_eq!((streamed.text().as_str(), streamed.finish().as_str()), ("It landed.", "stop"));
+    assert_eq!(told(&*model.request(4).await).len(), 2);
+    for stream in [false, true] {
+        gateway.chat("Researcher", json!({ "stream": stream })).answer().await.assert_error(502, "upstream_error");
+    }
+    gateway.stop().await;
+}
+
 /// An SDK agent with a tool of its own, one of the gateway, hooks, and a context that its code can read.
 const HOOKED: &str = r#"
   - name: hooked

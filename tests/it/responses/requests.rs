@@ -8,7 +8,7 @@ use crate::support::{Gateway, ScriptedModel, Step};
 /// Each field by its name in a chat; unknown ones as they came.
 #[tokio::test]
 async fn fields_have_their_names_in_a_chat() {
-    let stage = stage([Step::says("{}")]).await;
+    let stage = stage([Step::says("It is empty."), Step::says("{}")]).await;
     let schema = json!({ "type": "object", "properties": {}, "additionalProperties": false });
     let format = json!({ "type": "json_schema", "name": "thing", "strict": true, "schema": schema, "description": null });
     stage
@@ -35,9 +35,11 @@ async fn fields_have_their_names_in_a_chat() {
             "parallel_tool_calls": false, "temperature": 0.2, "top_p": 0.9, "user": "ada",
             "safety_identifier": "s", "ttl": 60, "max_tokens": 77, "tool_choice": { "type": "function", "function": { "name": "paint" } },
             "reasoning_effort": "low", "verbosity": "low",
-            "response_format": { "type": "json_schema", "json_schema": { "name": "thing", "strict": true, "schema": schema } },
         })
     );
+    // Beside tools the form stays away; what does not fit it is asked for again.
+    let format = stage.model.request(2).await.json()["response_format"].clone();
+    assert_eq!(format, json!({ "type": "json_schema", "json_schema": { "name": "thing", "strict": true, "schema": schema } }));
 }
 
 /// Items of every kind as the messages that a model reads.
@@ -67,7 +69,7 @@ async fn items_become_messages() {
     assert_eq!(
         sent["messages"],
         json!([
-            { "role": "developer", "content": "Be brief.\n\nBe kind." },
+            { "role": "system", "content": "Be brief.\n\nBe kind." },
             { "role": "user", "content": [
                 { "type": "text", "text": "What is this?" },
                 { "type": "image_url", "image_url": { "url": "data:image/png;base64,AA==", "detail": "low" } },
@@ -93,6 +95,22 @@ async fn plain_models_are_passed_through() {
     let got = stage.gateway.post("/v1/responses").body("application/json", body).answer().await;
     assert_eq!((got.status(), got.body.as_ref()), (200, &answer[..]));
     assert_eq!(stage.model.request(1).await.body, body.as_bytes());
+}
+
+/// An alias without hooks is a plain model: its requests pass as they are under the model's own name, and fall over to its other models.
+#[tokio::test]
+async fn plain_aliases_are_passed_through() {
+    let config = r#"
+upstreams: { lm: { base_url: "${LM}" }, dead: { base_url: "http://127.0.0.1:9/v1" } }
+models: { fast: { upstream: dead, model: x, fallback: ["lm/scripted"] } }
+"#;
+    let theirs = |e: crate::support::Exchange| async move { e.json(200, &json!({ "id": "resp_theirs" })).await };
+    let model = ScriptedModel::start([Step::at("POST", "/v1/responses", theirs)]).await;
+    let gateway = Gateway::start(config, [("LM", &model.url())]).await;
+    let asked = gateway.post("/v1/responses").json(&json!({ "model": "fast", "input": [{ "type": "anything" }], "background": true }));
+    assert_eq!(asked.answer().await.json()["id"], "resp_theirs");
+    let sent = model.request(1).await.json();
+    assert_eq!(sent, json!({ "model": "scripted", "input": [{ "type": "anything" }], "background": true }));
 }
 
 /// A web page cannot ask an agent without the browser's leave.

@@ -140,7 +140,17 @@ where
     H: Fn(Exchange) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let free = SocketAddr::from(([127, 0, 0, 1], 0));
+    listen_at(free, tls, handle).await
+}
+
+/// As `listen`, at this address: that of a server that is gone, for one that comes back.
+pub async fn listen_at<H, F>(address: SocketAddr, tls: Option<TlsAcceptor>, handle: H) -> (SocketAddr, Listening)
+where
+    H: Fn(Exchange) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind(address).await.expect("a free port");
     let address = listener.local_addr().expect("a bound socket has an address");
     let handle = Arc::new(handle);
     let task = tokio::spawn(async move {

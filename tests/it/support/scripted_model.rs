@@ -189,6 +189,11 @@ impl ScriptedModel {
         ScriptedModel::build(None, &["scripted"], steps).await
     }
 
+    /// As `start`, with a script of any length.
+    pub async fn start_all(steps: Vec<Step>) -> Self {
+        ScriptedModel::build(None, &["scripted"], steps).await
+    }
+
     /// As `start`, with these models in its list.
     pub async fn listing<const N: usize>(models: &[&'static str], steps: [Step; N]) -> Self {
         ScriptedModel::build(None, models, steps).await
@@ -199,7 +204,7 @@ impl ScriptedModel {
         ScriptedModel::build(Some(tls), &["scripted"], steps).await
     }
 
-    async fn build<const N: usize>(tls: Option<TlsAcceptor>, models: &[&'static str], steps: [Step; N]) -> Self {
+    async fn build(tls: Option<TlsAcceptor>, models: &[&'static str], steps: impl Into<VecDeque<Step>>) -> Self {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let state = Arc::new(State {
             steps: Mutex::new(steps.into()),
