@@ -251,10 +251,8 @@ impl Run {
         if !turn.ours.is_empty() {
             turn.rename_theirs();
             let results = self.tool_calls().execute(&turn.ours).await?;
-            if !self.voice.hands_over() {
-                let calls = turn.reply.calls().cloned().collect();
-                self.scene.turns.keep(self.scene.caller.scope(), &turn.theirs, Half { calls, results });
-            }
+            let calls = turn.reply.calls().cloned().collect();
+            self.scene.turns.keep(self.scene.caller.scope(), &turn.theirs, Half { calls, results });
         }
         self.release(turn.reply.content.as_deref()).await?;
         // Text that comes with the calls is a reply like any other; calls alone are none yet.

@@ -7,6 +7,7 @@ use lru::LruCache;
 use tokio::time::Instant;
 
 use crate::chat::{Message, ToolCall};
+use crate::responses::ITEM_OF_OURS;
 
 /// How long our half of a turn is kept.
 const KEPT_FOR: Duration = Duration::from_secs(3600);
@@ -81,7 +82,7 @@ impl Turns {
     pub fn restore(&self, caller: &str, messages: Vec<Message>) -> Vec<Message> {
         let mut restored = Vec::with_capacity(messages.len());
         for mut message in messages {
-            let half = self.find(caller, &message);
+            let half = self.find(caller, &message).filter(|half| !is_brought(&restored, half));
             if let Some(half) = &half {
                 message.0.insert("tool_calls".into(), half.calls.iter().map(ToolCall::to_value).collect());
             }
@@ -100,6 +101,16 @@ impl Turns {
         })?;
         (kept.at.elapsed() < KEPT_FOR).then_some(kept.ours)
     }
+}
+
+/// Whether the client has brought our results back itself: a response has them as items of their own, which stand before this message.
+fn is_brought(before: &[Message], half: &Half) -> bool {
+    let last = before.last().filter(|message| is_item(message));
+    last.is_some_and(|message| half.results.last().is_some_and(|result| result.words() == message.words()))
+}
+
+fn is_item(message: &Message) -> bool {
+    message.0.get("tool_call_id").and_then(|id| id.as_str()).is_some_and(|id| id.starts_with(ITEM_OF_OURS))
 }
 
 #[cfg(test)]
@@ -132,6 +143,18 @@ mod tests {
                 Message::tool("theirs", "1"),
             ]
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_client_brought_back_stays_as_it_is() {
+        let item = |result: &str| {
+            let mut conversation = conversation();
+            conversation.insert(1, Message::asking("", &[call("mcp_1")]));
+            conversation.insert(2, Message::tool("mcp_1", result));
+            conversation
+        };
+        assert_eq!(kept().restore("key", item("2")), item("2"));
+        assert_eq!(kept().restore("key", item("an earlier turn's")).len(), item("").len() + 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use crate::agent::opening::Opening;
 use crate::agent::run::Run;
 use crate::agent::scene::Scene;
 use crate::agent::surroundings::{Models, Route, Target};
-use crate::agent::voice::{Tools, Voice};
+use crate::agent::voice::Voice;
 use crate::chat::completion::Completion;
 use crate::chat::encoder::Encoder;
 use crate::chat::peek::Peek;
@@ -88,25 +88,23 @@ impl Gateway {
         };
         let mut opening = Opening::new(scene, id.clone(), model);
         answer::unless_gone(session, opening.announce(&method, &path, model)).await?;
-        let (request, tools, encoder): (ChatRequest, Tools, Box<dyn Encoder>) = match protocol {
+        let (request, tells_tools, encoder): (ChatRequest, bool, Box<dyn Encoder>) = match protocol {
             Protocol::Chat => {
                 let request = ChatRequest::parse(body)?;
                 let form = form.filter(|_| request.stream);
-                let tools = if form.is_some() { Tools::Shown } else { Tools::Silent };
                 let encoder = Completion::new(id, &request, form);
-                (request, tools, Box::new(encoder))
+                (request, form.is_some(), Box::new(encoder))
             }
             Protocol::Responses => {
                 let mut request = Request::parse(body, &self.responses, caller.scope())?;
-                // The protocol has items for the tools of a server, so every client is told unless it says that it must not be.
-                let tools = if progress == Progress::None { Tools::Silent } else { Tools::HandedOver };
                 let encoder = Response::new(id, &mut request, &agent.name, &self.responses, caller.scope());
-                (request.chat, tools, Box::new(encoder))
+                // The protocol has items for the tools of a server, so every client is told unless it says that it must not be.
+                (request.chat, progress != Progress::None, Box::new(encoder))
             }
         };
         agent.check_available()?;
         let manner = Manner { streamed: request.stream, encoder };
-        let (voice, heard) = Voice::new(tools);
+        let (voice, heard) = Voice::new(tells_tools);
         let run = Run::begin(opening, request, voice)?;
         context.answered = true;
         answer::stream(session, &context.extra, &agent, run, heard, manner).await

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::ITEM_OF_OURS;
 use super::events::Events;
 use crate::chat::progress::Doing;
 use crate::chat::{CallDelta, Delta, ToolCall, ToolResult};
@@ -206,7 +207,7 @@ impl Items {
 
     fn tool_begins(&mut self, call: &ToolCall) {
         self.close("completed");
-        let id = mint("mcp");
+        let id = format!("{ITEM_OF_OURS}{}", Uuid::new_v4().simple());
         let at = self.add(json!({
             "id": id, "type": "mcp_call", "status": "in_progress", "approval_request_id": null, "arguments": "", "error": null,
             "name": call.name, "output": null, "server_label": self.server,

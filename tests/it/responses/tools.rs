@@ -63,10 +63,10 @@ async fn a_call_is_handed_back_in_pieces() {
 }
 
 /// One turn asks for a tool of the gateway's and one of the client's: the client gets both as items, runs its own alone, and the model
-/// reads every call once with its result, whether the client brings all items back or names the response.
+/// reads every call once with its result, whether the client brings all items back, its own alone, or names the response.
 #[tokio::test]
 async fn a_mixed_turn() {
-    for (streamed, by_id) in [(false, false), (true, false), (true, true), (false, true)] {
+    for (streamed, how) in [(false, "all"), (true, "all"), (true, "by id"), (false, "by id"), (false, "its own")] {
         let stage = stage([
             Step::calls([("w", "get_weather", r#"{"city":"Paris"}"#), ("p", "paint", "{}")]),
             Step::says("Sunny and painted.").after_tool("blue"),
@@ -76,10 +76,11 @@ async fn a_mixed_turn() {
         let response = if streamed { told(&stage.events(more).await) } else { stage.respond(more).await };
         assert_eq!(types(&response), ["mcp_call", "function_call"]);
         let call = &response["output"][1];
-        let more = if by_id {
-            json!({ "previous_response_id": response["id"], "input": [result(call)] })
-        } else {
-            json!({ "input": [{ "role": "user", "content": "hello" }, response["output"][0], call, result(call)] })
+        let hello = json!({ "role": "user", "content": "hello" });
+        let more = match how {
+            "all" => json!({ "input": [hello, response["output"][0], call, result(call)] }),
+            "its own" => json!({ "input": [hello, call, result(call)] }),
+            _ => json!({ "previous_response_id": response["id"], "input": [result(call)] }),
         };
         assert_eq!(text(&stage.respond(more).await), "Sunny and painted.");
         let sent = stage.model.request(2).await.json();
@@ -91,7 +92,7 @@ async fn a_mixed_turn() {
             let ids: Vec<Value> = if key == "calls" { calls.collect() } else { results.collect() };
             ids.into_iter().map(|id| id.as_str().unwrap().to_owned()).collect()
         };
-        assert_eq!((ids("calls").len(), ids("calls")), (2, ids("results")), "{sent}");
+        assert_eq!((ids("calls").len(), ids("calls")), (2, ids("results")), "{how}: {sent}");
         assert_eq!(messages(&sent)[3].1, "sunny in Paris");
         assert_eq!(stage.mcp.seen().calls.len(), 1, "the tool is not called again");
     }
