@@ -1,5 +1,7 @@
 //! The message types everyone speaks, as OpenAI's chat completions have them: pure data, no I/O, unknown fields kept.
 
+pub mod completion;
+pub mod encoder;
 pub mod fold;
 pub mod incoming;
 pub mod markup;

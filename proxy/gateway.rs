@@ -2,6 +2,7 @@
 
 mod context;
 mod forward;
+mod runs;
 mod socket;
 
 use std::panic::AssertUnwindSafe;
@@ -18,22 +19,17 @@ use pingora::upstreams::peer::HttpPeer;
 
 use crate::access::Caller;
 use crate::admin;
-use crate::agent::Agent;
-use crate::agent::opening::Opening;
-use crate::agent::run::Run;
-use crate::agent::scene::Scene;
 use crate::agent::surroundings::{Models, Route, Target};
 use crate::agent::turns::Turns;
-use crate::agent::voice::Voice;
 use crate::chat::peek::Peek;
-use crate::chat::request::{ChatRequest, missing};
-use crate::downstream::answer::Manner;
-use crate::downstream::{answer, body, client, cors, visible_headers};
+use crate::downstream::{body, cors};
 use crate::error::{Error, Kind, Result};
 use crate::flight::Flight;
+use crate::responses::kept::Responses;
 use crate::snapshot::reload::Snapshots;
 pub use context::Context;
 use forward::Destination;
+use runs::Protocol;
 
 /// How long a client may take to accept a piece of an answer, before it counts as gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -44,13 +40,14 @@ pub struct Gateway {
     flight: Arc<Flight>,
     admin: admin::Admin,
     turns: Arc<Turns>,
+    responses: Arc<Responses>,
 }
 
 impl Gateway {
     /// `control` is the runtime on which reloads happen.
     pub fn new(snapshots: Arc<Snapshots>, flight: Arc<Flight>, control: tokio::runtime::Handle) -> Gateway {
         let admin = admin::Admin::new(snapshots.clone(), flight.clone(), control);
-        Gateway { snapshots, flight, admin, turns: Arc::default() }
+        Gateway { snapshots, flight, admin, turns: Arc::default(), responses: Arc::default() }
     }
 
     /// Everything up to the upstream. `true` when the request is answered.
@@ -78,51 +75,25 @@ impl Gateway {
                 let answer = admin::models::answer(&snapshot, &caller, id.as_deref()).await?;
                 context.answer(session, answer).await
             }
-            Shape::Chat => self.begin_chat(session, context, &caller).await,
-            Shape::Json => self.begin_json(session, context, &caller, false).await,
-            Shape::Responses => self.begin_json(session, context, &caller, true).await,
-            Shape::Other => {
-                body::check_declared(session.req_header(), context.max_body())?;
-                context.pass_on(&caller, None)?;
-                if is_websocket(session.req_header()) { context.socket(session).await } else { Ok(false) }
-            }
+            Shape::Chat => self.begin_run(session, context, &caller, Protocol::Chat).await,
+            Shape::Responses => self.begin_run(session, context, &caller, Protocol::Responses).await,
+            Shape::Response(id) => self.begin_kept(session, context, &caller, &id).await,
+            Shape::Json => self.begin_json(session, context, &caller).await,
+            Shape::Other => begin_other(session, context, &caller).await,
         }
     }
 
-    async fn begin_chat(&self, session: &mut Session, context: &mut Context, caller: &Caller) -> Result<bool> {
-        let body = body::read(session, context.max_body()).await?;
-        let peek = Peek::parse(&body)?;
-        let model = peek.model.as_deref().ok_or_else(|| missing("model"))?;
-        let Route { target, rename } = context.snapshot.routes.find(model, caller)?;
-        match target {
-            Target::Agent(agent) if client::is_background(&session.req_header().headers, caller, &body) => {
-                context.forward(session, caller, Destination::model_of(&agent), body, &peek).await
-            }
-            Target::Agent(agent) => {
-                context.run_of(&agent);
-                require_json(session.req_header())?;
-                body::finish(session).await?;
-                self.run(session, context, agent, caller, &body, model).await?;
-                Ok(true)
-            }
-            Target::Upstream(upstream) => context.forward(session, caller, Destination::new(upstream, rename), body, &peek).await,
-        }
-    }
-
-    /// A JSON body that is not a chat: routed by its `model` where it has one, never run.
-    async fn begin_json(&self, session: &mut Session, context: &mut Context, caller: &Caller, model_required: bool) -> Result<bool> {
-        if !model_required && session.as_downstream_mut().is_body_empty() {
+    /// A JSON body that no run answers: routed by its `model` where it has one.
+    async fn begin_json(&self, session: &mut Session, context: &mut Context, caller: &Caller) -> Result<bool> {
+        if session.as_downstream_mut().is_body_empty() {
             return context.pass_on(caller, None);
         }
         if !caller.is_unrestricted() && has_dot_segments(session.req_header().uri.path()) {
             return Err(Error::new(Kind::BadRequest, "The path has a segment of dots."));
         }
         let body = body::read(session, context.max_body()).await?;
-        let peek = if model_required { Peek::parse(&body)? } else { Peek::parse_any(&body)? };
+        let peek = Peek::parse_any(&body)?;
         let Some(model) = peek.model.as_deref() else {
-            if model_required {
-                return Err(missing("model"));
-            }
             return context.pass_on(caller, Some(body));
         };
         let Route { target, rename } = context.snapshot.routes.find(model, caller)?;
@@ -130,36 +101,18 @@ impl Gateway {
             Target::Upstream(upstream) => context.forward(session, caller, Destination::new(upstream, rename), body, &peek).await,
             Target::Agent(alias) if alias.is_plain() => context.forward(session, caller, Destination::model_of(&alias), body, &peek).await,
             Target::Agent(_) => {
-                let message = format!("'{model}' is run by the gateway: it answers on /v1/chat/completions.");
+                let message = format!("'{model}' is run by the gateway: it answers on /v1/chat/completions and /v1/responses.");
                 Err(Error::new(Kind::UnsupportedValue, message).param("model"))
             }
         }
     }
+}
 
-    async fn run(
-        &self,
-        session: &mut Session,
-        context: &mut Context,
-        agent: Arc<Agent>,
-        caller: &Caller,
-        body: &[u8],
-        model: &str,
-    ) -> Result<()> {
-        let head = session.req_header();
-        let progress = client::progress(&head.headers, caller, agent.progress)?;
-        let (method, path) = (head.method.to_string(), head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned());
-        let (around, headers) = (context.snapshot.around.clone(), Arc::new(visible_headers(&head.headers, caller)));
-        let scene = Scene::new(agent.clone(), around, caller.clone(), self.turns.clone(), context.ledger.clone(), headers);
-        let mut opening = Opening::new(scene, model);
-        answer::unless_gone(session, opening.announce(&method, &path, model)).await?;
-        let request = ChatRequest::parse(body)?;
-        agent.check_available()?;
-        let manner = Manner { streamed: request.stream, progress };
-        let (voice, heard) = Voice::new(manner.wants_tools());
-        let run = Run::begin(opening, request, voice)?;
-        context.answered = true;
-        answer::stream(session, &context.extra, &agent, run, heard, manner).await
-    }
+/// A request that is the default upstream's, whatever it is.
+async fn begin_other(session: &mut Session, context: &mut Context, caller: &Caller) -> Result<bool> {
+    body::check_declared(session.req_header(), context.max_body())?;
+    context.pass_on(caller, None)?;
+    if is_websocket(session.req_header()) { context.socket(session).await } else { Ok(false) }
 }
 
 /// What kind of request this is, by its head alone.
@@ -167,6 +120,7 @@ enum Shape {
     Models(Option<String>),
     Chat,
     Responses,
+    Response(String),
     Json,
     Other,
 }
@@ -182,10 +136,15 @@ impl Shape {
             }
             (&Method::POST, "/v1/chat/completions") => Shape::Chat,
             (&Method::POST, "/v1/responses") => Shape::Responses,
+            (&Method::GET | &Method::DELETE, _) if is_one_response(path) => Shape::Response(path["/v1/responses/".len()..].to_owned()),
             (&Method::POST, _) if path.starts_with("/v1/") && is_json(head) => Shape::Json,
             _ => Shape::Other,
         }
     }
+}
+
+fn is_one_response(path: &str) -> bool {
+    path.strip_prefix("/v1/responses/").is_some_and(|id| !id.is_empty() && !id.contains('/'))
 }
 
 /// A server that normalises its paths would answer elsewhere than where the caller's rights were checked.
@@ -345,7 +304,12 @@ mod tests {
         assert!(matches!(shape(Method::POST, "/v1/embeddings", json), Shape::Json));
         assert!(matches!(shape(Method::POST, "/v1/audio/transcriptions", "multipart/form-data"), Shape::Other));
         assert!(matches!(shape(Method::POST, "/api/v1/chat", json), Shape::Other));
-        assert!(matches!(shape(Method::GET, "/v1/responses/r", json), Shape::Other));
+        assert!(matches!(shape(Method::GET, "/v1/responses/r", ""), Shape::Response(id) if id == "r"));
+        assert!(matches!(shape(Method::DELETE, "/v1/responses/r", ""), Shape::Response(_)));
+        for path in ["/v1/responses/", "/v1/responses/r/input_items"] {
+            assert!(matches!(shape(Method::GET, path, ""), Shape::Other), "{path}");
+        }
+        assert!(matches!(shape(Method::POST, "/v1/responses/r/cancel", json), Shape::Json));
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! - A request sees one snapshot from its first phase to its last.
 //! - Hooks and limits act inside `Run`'s verbs, so no kind of agent can go round them.
 //! - One room knows each foreign thing: `gateway` and `downstream` Pingora's session, `hooks` Lua, `tools::mcp` MCP.
+//! - Whole or streamed, chat or response: one loop drives the run, and an `Encoder` writes what it says in the client's protocol.
 //! - Cancelling is dropping. What must happen however a run ends is in its ledger, settled in `gateway::logging`.
 //! - A failing tool is a result that the model reads; a failing hook is an error of the run.
 //! - Modules know those below them in this list, never those above.
@@ -40,6 +41,7 @@ mod metrics;
 mod model;
 mod program;
 pub mod python;
+mod responses;
 mod route;
 pub mod sandbox;
 pub mod server;

@@ -144,6 +144,11 @@ impl Upstream {
         }
     }
 
+    /// How many wait for a place, where `enter` would wait now.
+    pub fn waiting(&self) -> Option<usize> {
+        self.queue.as_ref()?.ahead()
+    }
+
     /// As `enter`, where it need not wait: `Err` when it must.
     pub fn try_enter(&self) -> Result<Option<Place>, ()> {
         match &self.queue {

@@ -8,7 +8,6 @@ use super::run::{aborted, rejected};
 use super::scene::Scene;
 use crate::chat::Object;
 use crate::chat::request::ChatRequest;
-use crate::chat::wire::mint_completion_id;
 use crate::error::Result;
 use crate::hooks::{Head, Headers, HookRun, Point, RunView, Verdict};
 
@@ -28,9 +27,8 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Opens a run for whoever asks for `model`.
-    pub fn new(scene: Scene, model: &str) -> Opening {
-        let id = mint_completion_id();
+    /// Opens a run for whoever asks for `model`. `id` is the answer's, too.
+    pub fn new(scene: Scene, id: String, model: &str) -> Opening {
         let scene = Arc::new(scene);
         let view = RunView {
             id: id.clone(),
@@ -70,6 +68,7 @@ impl Opening {
     pub(super) fn identify(&mut self, request: &ChatRequest) -> Client {
         let caller = &self.scene.caller;
         let session = session(&self.scene.headers(), caller.chat_header(), request.rest.get("metadata"));
+        let session = session.or_else(|| said(request.session.as_deref()?));
         let client = Client { user: caller.user().map(str::to_owned).or_else(|| user(&request.rest)), session };
         self.hooks.set_client(client.user.clone(), client.session.clone());
         client

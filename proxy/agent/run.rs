@@ -14,9 +14,9 @@ use super::tool_calls::ToolCalls;
 use super::turns::Half;
 use super::voice::Voice;
 use crate::chat::incoming;
-use crate::chat::progress;
+use crate::chat::progress::{self, Doing};
 use crate::chat::request::ChatRequest;
-use crate::chat::wire::{Envelope, mint_call_id};
+use crate::chat::wire::mint_call_id;
 use crate::chat::{CallDelta, Choice, Delta, Message, Object, Prompt, Reply, ToolCall, Usage, forget_tools, tool_name};
 use crate::config::ClientTools;
 use crate::error::{Error, Kind, Result};
@@ -24,8 +24,7 @@ use crate::hooks::{HookRun, Point, Verdict};
 
 /// One request worked on by one agent.
 pub struct Run {
-    /// What stands in every chunk: one id and one time for the run.
-    pub envelope: Envelope,
+    pub(super) id: String,
     pub(super) scene: Arc<Scene>,
     pub(super) hooks: Arc<HookRun>,
     pub(super) request: ChatRequest,
@@ -88,8 +87,6 @@ impl Run {
             return Err(Error::new(Kind::UnsupportedValue, message).param("n"));
         }
         progress::forget(&mut request.messages);
-        let include_usage = request.stream && request.include_usage;
-        let envelope = Envelope { include_usage, ..Envelope::new(id, &request.model) };
         // Code of the SDK has no way to hand a call back.
         let client_tools = agent.client_tools.unwrap_or(scene.caller.client_tools());
         if client_tools == ClientTools::Ignore || agent.definition == Definition::Sdk {
@@ -99,7 +96,7 @@ impl Run {
         let client_tools = names.filter(|name| scene.offer.find(name).is_none()).map(str::to_owned).collect();
         let holds = agent.hooks.has(Point::PostResponse) && (!request.stream || agent.hooks.hold());
         Ok(Run {
-            envelope,
+            id,
             scene,
             hooks: Arc::new(hooks),
             request,
@@ -168,7 +165,15 @@ impl Run {
         }
         let scene = self.scene.clone();
         let relays = scene.agent.definition == Definition::Alias;
-        let mut stream = scene.around.ask(&scene.agent.upstream, &scene.agent.fallback, &prompt, scene.caller.key_id()).await?;
+        let upstream = &scene.agent.upstream;
+        let waits = upstream.waiting();
+        if let Some(ahead) = waits {
+            self.voice.tell(|| Doing::Waits(upstream.name.clone(), ahead)).await;
+        }
+        let mut stream = scene.around.ask(upstream, &scene.agent.fallback, &prompt, scene.caller.key_id()).await?;
+        if waits.is_some() {
+            self.voice.tell(|| Doing::Served(upstream.name.clone())).await;
+        }
         let (mut reply, mut usage) = (Reply::default(), None);
         while let Some(frame) = stream.next().await? {
             usage = frame.usage.or(usage);
@@ -254,8 +259,10 @@ impl Run {
         if !turn.ours.is_empty() {
             turn.rename_theirs();
             let results = self.tool_calls().execute(&turn.ours).await?;
-            let calls = turn.reply.calls().cloned().collect();
-            self.scene.turns.keep(self.scene.caller.scope(), &turn.theirs, Half { calls, results });
+            if !self.voice.hands_over() {
+                let calls = turn.reply.calls().cloned().collect();
+                self.scene.turns.keep(self.scene.caller.scope(), &turn.theirs, Half { calls, results });
+            }
         }
         self.release(turn.reply.content.as_deref()).await?;
         // Text that comes with the calls is a reply like any other; calls alone are none yet.

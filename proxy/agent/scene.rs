@@ -10,9 +10,10 @@ use super::opening::Opening;
 use super::run::{Run, require_words};
 use super::surroundings::{Route, Surroundings, Target};
 use super::turns::Turns;
-use super::voice::{Heard, Voice};
+use super::voice::{self, Heard, Voice};
 use crate::access::Caller;
 use crate::chat::request::ChatRequest;
+use crate::chat::wire::mint_completion_id;
 use crate::chat::{Message, Object, Prompt, Reply, ToolResult};
 use crate::config::OnLimit;
 use crate::error::{Error, Kind, Result};
@@ -141,8 +142,8 @@ impl Scene {
         let book = Ledger::within(&self.ledger);
         let (around, caller, turns) = (self.around.clone(), self.caller.clone(), self.turns.clone());
         let inner = Scene { depth: self.depth + 1, ..Scene::new(agent.clone(), around, caller, turns, book.clone(), self.headers()) };
-        let (voice, mut heard) = Voice::new(false);
-        let opening = Opening::new(inner, &request.model);
+        let (voice, mut heard) = Voice::new(voice::Tools::Silent);
+        let opening = Opening::new(inner, mint_completion_id(), &request.model);
         let mut run = Run::begin(opening, request, voice)?;
         let folding = async {
             let mut reply = Reply::default();

@@ -90,7 +90,7 @@ impl Run {
             parallel_tool_calls: agent.policies.parallel_tool_calls,
             tool_timeout: agent.policies.tool_timeout.as_secs_f64(),
             context: serde_json::json!({
-                "run": self.envelope.id, "agent": agent.name, "key": scene.caller.key_id(),
+                "run": self.id, "agent": agent.name, "key": scene.caller.key_id(),
                 "user": self.client.user, "session": self.client.session,
             }),
         }

@@ -102,7 +102,7 @@ impl Run {
         };
         match tokio::time::timeout(RECOVERY, self.hooks.on_error(&mut view)).await {
             Ok(Ok(Verdict::Answer(message))) => {
-                tracing::warn!(run = %self.envelope.id, error = %error.chain(), "the run failed, and `on_error` answered");
+                tracing::warn!(run = %self.id, error = %error.chain(), "the run failed, and `on_error` answered");
                 self.send(Delta::text(message.words())).await?;
                 self.end(0, "stop".into()).await
             }

@@ -14,27 +14,43 @@ const EVENTS: usize = 64;
 pub enum Heard {
     /// A piece of the reply.
     Piece(Delta),
-    /// A tool begins, or has ended.
+    /// A tool begins or has ended, or the run waits.
     Tool(Doing),
+}
+
+/// What is heard of the gateway's tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tools {
+    /// Nothing.
+    Silent,
+    /// How they get on. It is seen and forgotten.
+    Shown,
+    /// Calls and results, which the client brings back with its next request.
+    HandedOver,
 }
 
 /// The run's side.
 #[derive(Debug, Clone)]
 pub struct Voice {
     events: mpsc::Sender<Heard>,
-    tells_tools: bool,
+    tools: Tools,
 }
 
 impl Voice {
-    /// A voice, and where it is heard. `tells_tools`: whether the tools are heard as well.
-    pub fn new(tells_tools: bool) -> (Voice, mpsc::Receiver<Heard>) {
+    /// A voice, and where it is heard.
+    pub fn new(tools: Tools) -> (Voice, mpsc::Receiver<Heard>) {
         let (events, heard) = mpsc::channel(EVENTS);
-        (Voice { events, tells_tools }, heard)
+        (Voice { events, tools }, heard)
     }
 
     /// Whether somebody wants to see what the tools do.
     pub fn tells_tools(&self) -> bool {
-        self.tells_tools
+        self.tools != Tools::Silent
+    }
+
+    /// Whether the client has the gateway's half of a turn, too.
+    pub fn hands_over(&self) -> bool {
+        self.tools == Tools::HandedOver
     }
 
     /// A piece of the reply leaves. `Err` when the client has left.
@@ -44,7 +60,7 @@ impl Voice {
 
     /// Tells what a tool does, if anybody wants to see it. A client that has left is found out by the next piece.
     pub async fn tell(&self, doing: impl FnOnce() -> Doing) {
-        if self.tells_tools {
+        if self.tells_tools() {
             let _ = self.events.send(Heard::Tool(doing())).await;
         }
     }

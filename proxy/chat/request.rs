@@ -22,6 +22,8 @@ pub struct ChatRequest {
     pub include_usage: bool,
     /// The client's own tools, in OpenAI's form.
     pub tools: Vec<Value>,
+    /// The conversation, where the client names it apart from what the model gets.
+    pub session: Option<String>,
     /// Every other field, forwarded to the model as it came.
     pub rest: Object,
 }
@@ -40,6 +42,7 @@ impl ChatRequest {
             stream: take(&mut fields, "stream", "a boolean", |v| v.as_bool())?.unwrap_or(false),
             include_usage: include_usage(&mut fields)?,
             tools: tools(take(&mut fields, "tools", "an array", into_array)?.unwrap_or_default())?,
+            session: None,
             rest: fields,
         };
         check_range(&request.rest, "temperature", 0.0, 2.0)?;
@@ -74,7 +77,7 @@ pub fn wrong_type(param: &str, expected: &str) -> Error {
 const DUPLICATE: &str = "duplicate key ";
 
 /// The body as an object whose keys stand once each.
-fn object(body: &[u8]) -> Result<Object> {
+pub fn object(body: &[u8]) -> Result<Object> {
     struct Once;
     impl<'de> Visitor<'de> for Once {
         type Value = Object;
@@ -110,14 +113,15 @@ pub fn duplicate(key: &str) -> Error {
 }
 
 /// Takes `name` out of the fields; `null` counts as absent.
-fn take<T>(fields: &mut Object, name: &str, expected: &str, convert: impl FnOnce(Value) -> Option<T>) -> Result<Option<T>> {
+pub fn take<T>(fields: &mut Object, name: &str, expected: &str, convert: impl FnOnce(Value) -> Option<T>) -> Result<Option<T>> {
     match fields.shift_remove(name) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => convert(value).map(Some).ok_or_else(|| wrong_type(name, expected)),
     }
 }
 
-fn into_array(value: Value) -> Option<Vec<Value>> {
+/// The items of an array.
+pub fn into_array(value: Value) -> Option<Vec<Value>> {
     match value {
         Value::Array(items) => Some(items),
         _ => None,
@@ -157,7 +161,8 @@ fn include_usage(fields: &mut Object) -> Result<bool> {
     }
 }
 
-fn check_range(fields: &Object, name: &str, min: f64, max: f64) -> Result<()> {
+/// A number within its bounds, where it is there.
+pub fn check_range(fields: &Object, name: &str, min: f64, max: f64) -> Result<()> {
     match fields.get(name) {
         None | Some(Value::Null) => Ok(()),
         Some(value) => match value.as_f64() {

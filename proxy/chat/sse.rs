@@ -125,6 +125,16 @@ pub fn encode(value: &impl Serialize) -> Vec<u8> {
     bytes
 }
 
+/// The same with the event's name before it.
+pub fn encode_named(name: &str, value: &impl Serialize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(256);
+    bytes.extend_from_slice(b"event: ");
+    bytes.extend_from_slice(name.as_bytes());
+    bytes.push(b'\n');
+    bytes.extend(encode(value));
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

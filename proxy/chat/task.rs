@@ -1,7 +1,8 @@
 //! Open WebUI's background tasks: titles, tags, follow-ups and queries that it asks of the model of a chat, and no person reads as a reply.
 
 use serde::Deserialize;
-use serde_json::Value;
+
+use super::Message;
 
 /// The header in which Open WebUI names the task, once a connection has it among its own headers as `{{TASK}}`.
 pub const HEADER: &str = "x-openwebui-task";
@@ -25,22 +26,21 @@ fn has_form(body: &[u8]) -> bool {
     struct Chat {
         #[serde(default)]
         stream: Option<bool>,
+        /// A connection of the type Responses says `input`.
+        #[serde(alias = "input")]
         messages: Vec<Message>,
     }
-    #[derive(Deserialize)]
-    struct Message {
-        role: String,
-        content: Value,
-    }
     let Ok(Chat { stream, messages }) = serde_json::from_slice(body) else { return false };
-    let [Message { role, content: Value::String(text) }] = &messages[..] else { return false };
-    stream != Some(true) && role == "user" && text.trim_start().starts_with(OPENING) && text.contains(HISTORY)
+    let [message] = &messages[..] else { return false };
+    let text = message.words();
+    stream != Some(true) && message.role() == "user" && text.trim_start().starts_with(OPENING) && text.contains(HISTORY)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
-    use serde_json::json;
 
     fn body(stream: bool, texts: &[&str]) -> Vec<u8> {
         let messages: Vec<Value> = texts.iter().map(|text| json!({ "role": "user", "content": text })).collect();
@@ -52,6 +52,9 @@ mod tests {
         let title = "\n### Task:\nGenerate a title.\n<chat_history>\nUSER: hi\n</chat_history>";
         assert!(is_background(None, &body(false, &[title])));
         assert!(is_background(Some("title_generation"), &body(false, &["hi"])));
+        let part = json!([{ "type": "input_text", "text": title }]);
+        let response = json!({ "model": "m", "input": [{ "type": "message", "role": "user", "content": part }] });
+        assert!(is_background(None, response.to_string().as_bytes()));
         for (header, body) in [
             (None, body(true, &[title])),
             (None, body(false, &[title, "hi"])),

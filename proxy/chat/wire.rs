@@ -9,6 +9,11 @@ pub fn mint_completion_id() -> String {
     format!("chatcmpl-{}", uuid::Uuid::now_v7().simple())
 }
 
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs())
+}
+
 /// An id for a call to which the upstream gave none.
 pub fn mint_call_id() -> String {
     format!("call_{}", uuid::Uuid::new_v4().simple())
@@ -30,12 +35,7 @@ pub struct Envelope {
 impl Envelope {
     /// One of now, without usage in its stream.
     pub fn new(id: String, model: &str) -> Envelope {
-        Envelope {
-            id,
-            created: std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
-            model: model.to_owned(),
-            include_usage: false,
-        }
+        Envelope { id, created: now(), model: model.to_owned(), include_usage: false }
     }
 
     /// The chunk that opens a choice.

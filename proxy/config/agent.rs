@@ -38,7 +38,7 @@ pub struct AgentDoc {
     pub session: Option<SessionDoc>,
     /// The ids of the keys that may use it. Default: every key.
     pub allow: Option<Vec<String>>,
-    /// How its tools' progress is shown. Default: as the key says.
+    /// How its tools' progress is shown. A response has its calls as items unless this is `none`. Default: as the key says.
     pub progress: Option<Progress>,
     /// What becomes of the tools that the client brings. Default: as the key says.
     pub client_tools: Option<ClientTools>,

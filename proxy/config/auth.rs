@@ -62,7 +62,7 @@ rights! {
     admin: bool,
     /// How much may be used.
     limits: KeyLimits,
-    /// How the tools' progress is shown. Default: `auto`.
+    /// How the tools' progress is shown. A response has their calls as items unless this is `none`. Default: `auto`.
     progress: Option<Progress>,
     /// What becomes of the tools that the client brings to an agent. Default: `offer`; `ignore` with `client: openwebui`.
     client_tools: Option<ClientTools>,

@@ -1,4 +1,4 @@
-//! A run's reply on its way to the client: streamed as it comes, or folded up into one answer.
+//! A run's reply on its way to the client: streamed as it comes, or whole at its end, in the words of the client's protocol.
 
 use std::time::{Duration, Instant};
 
@@ -13,16 +13,15 @@ use super::{Answer, Extra};
 use crate::agent::Agent;
 use crate::agent::run::Run;
 use crate::agent::voice::Heard;
-use crate::chat::progress::{Form, Shown};
-use crate::chat::wire::Envelope;
-use crate::chat::{Delta, Reply, sse};
+use crate::chat::encoder::Encoder;
+use crate::chat::{Usage, sse};
 use crate::error::{Error, Kind, Result};
 
 /// How long a stream may be silent before a comment shows that it lives.
 const PING_EVERY: Duration = Duration::from_secs(15);
 
 /// Drives the run and sends its reply. A failure is told to the client in every case: with its status while nothing was sent,
-/// by an error event after that. The returned error is for the log. A client that leaves drops the run at once.
+/// within the stream after that. The returned error is for the log. A client that leaves drops the run at once.
 pub async fn stream(
     session: &mut Session,
     extra: &Extra,
@@ -31,20 +30,12 @@ pub async fn stream(
     heard: Receiver<Heard>,
     manner: Manner,
 ) -> Result<()> {
-    let mut writer = Writer {
-        envelope: run.envelope.clone(),
-        extra,
-        started: Instant::now(),
-        reply: Reply::default(),
-        manner,
-        head_sent: false,
-        opened: Vec::new(),
-    };
+    let mut writer = Writer { extra, started: Instant::now(), manner, head_sent: false };
     let outcome = writer.follow(session, agent, &mut run, heard).await;
     let usage = run.usage();
     drop(run);
     match outcome {
-        Ok(()) => writer.end(session, usage).await,
+        Ok(()) => writer.end(session, &usage).await,
         Err(error) if error.kind == Kind::ClientGone => {
             session.set_keepalive(None);
             Err(error)
@@ -57,19 +48,11 @@ pub async fn stream(
 }
 
 /// How a client wants its answer.
-#[derive(Debug, Clone, Copy)]
 pub struct Manner {
     /// As it comes, by server-sent events.
     pub streamed: bool,
-    /// How it is shown what the tools do; only in a stream.
-    pub progress: Option<Form>,
-}
-
-impl Manner {
-    /// Whether the run is to tell what its tools do.
-    pub fn wants_tools(self) -> bool {
-        self.streamed && self.progress.is_some()
-    }
+    /// In these words.
+    pub encoder: Box<dyn Encoder>,
 }
 
 /// Works on a request whose body was read, until it is done or the client leaves.
@@ -89,14 +72,10 @@ pub async fn unless_gone<T>(session: &mut Session, work: impl Future<Output = Re
 }
 
 struct Writer<'a> {
-    envelope: Envelope,
     extra: &'a Extra,
     started: Instant,
-    reply: Reply,
     manner: Manner,
     head_sent: bool,
-    /// The choices above the first whose role has left.
-    opened: Vec<u32>,
 }
 
 impl Writer<'_> {
@@ -123,64 +102,37 @@ impl Writer<'_> {
                         return Err(Error::new(Kind::ClientGone, "The client left.").source(error));
                     }
                 }
-                _ = pings.tick(), if self.manner.streamed => self.write(session, Bytes::from_static(sse::PING)).await?,
+                _ = pings.tick(), if self.manner.streamed => self.write(session, sse::PING.to_vec()).await?,
             }
         }
     }
 
     /// Sends what was heard, and with it what waits behind it.
     async fn forward(&mut self, session: &mut Session, event: Heard, heard: &mut Receiver<Heard>) -> Result<()> {
-        if !self.manner.streamed {
-            if let Heard::Piece(piece) = event {
-                self.reply.push(&piece);
-            }
-            return Ok(());
-        }
-        let mut bytes = self.encode_heard(event);
+        self.open(session).await?;
+        let mut bytes = self.encode(&event);
         while let Ok(next) = heard.try_recv() {
-            bytes.extend(self.encode_heard(next));
+            bytes.extend(self.encode(&next));
         }
-        self.write(session, bytes.into()).await
+        if bytes.is_empty() { Ok(()) } else { self.write(session, bytes).await }
     }
 
-    fn encode_heard(&mut self, event: Heard) -> Vec<u8> {
-        match (event, self.manner.progress) {
-            (Heard::Piece(piece), _) => self.encode(&piece),
-            (Heard::Tool(_), None) => Vec::new(),
-            (Heard::Tool(doing), Some(form)) => {
-                let shown = form.show(&doing).into_iter().map(|shown| match shown {
-                    Shown::Event(event) => self.envelope.event(&event),
-                    Shown::Piece(piece) => self.envelope.piece(&piece),
-                });
-                shown.flat_map(|chunk| sse::encode(&chunk)).collect()
-            }
+    fn encode(&mut self, event: &Heard) -> Vec<u8> {
+        match event {
+            Heard::Piece(piece) => self.manner.encoder.piece(piece),
+            Heard::Tool(doing) => self.manner.encoder.tool(doing),
         }
     }
 
-    /// A piece as an event; the role before the first one of each further choice. The first choice's leaves with the header.
-    fn encode(&mut self, piece: &Delta) -> Vec<u8> {
-        if piece.choice == 0 || self.opened.contains(&piece.choice) {
-            return sse::encode(&self.envelope.piece(piece));
-        }
-        self.opened.push(piece.choice);
-        let mut bytes = sse::encode(&self.envelope.opening(piece.choice));
-        bytes.extend(sse::encode(&self.envelope.piece(piece)));
-        bytes
-    }
-
-    async fn end(mut self, session: &mut Session, usage: crate::chat::Usage) -> Result<()> {
+    async fn end(mut self, session: &mut Session, usage: &Usage) -> Result<()> {
+        self.open(session).await?;
+        let bytes = self.manner.encoder.end(usage);
         if !self.manner.streamed {
-            self.reply.usage = usage;
-            let answer = Answer::json(&self.envelope.completion(&self.reply));
+            let answer = Answer::new(StatusCode::OK, "application/json", bytes);
             let timing = format!("run;dur={:.1}", self.started.elapsed().as_secs_f64() * 1000.0);
             return answer.header("server-timing", &timing).send(session, self.extra).await.map_err(lost);
         }
-        let mut bytes = Vec::new();
-        if self.envelope.include_usage {
-            bytes = sse::encode(&self.envelope.usage(&usage));
-        }
-        bytes.extend_from_slice(sse::DONE);
-        self.write(session, bytes.into()).await?;
+        self.write(session, bytes).await?;
         session.write_response_body(None, true).await.map_err(lost)
     }
 
@@ -188,20 +140,26 @@ impl Writer<'_> {
         if !self.head_sent {
             return Answer::error(error).send(session, self.extra).await.map_err(lost);
         }
-        // No `[DONE]`: clients read an error, and none takes the part for the whole.
         session.set_keepalive(None);
-        self.write(session, sse::encode(&error.body()).into()).await?;
+        let bytes = self.manner.encoder.failure(error);
+        self.write(session, bytes).await?;
         session.write_response_body(None, true).await.map_err(lost)
     }
 
-    async fn write(&mut self, session: &mut Session, bytes: Bytes) -> Result<()> {
-        if !self.head_sent {
-            self.head_sent = true;
-            session.write_response_header(Box::new(self.head().map_err(lost)?), false).await.map_err(lost)?;
-            let opening = sse::encode(&self.envelope.opening(0));
-            session.write_response_body(Some(opening.into()), false).await.map_err(lost)?;
+    async fn write(&mut self, session: &mut Session, bytes: Vec<u8>) -> Result<()> {
+        self.open(session).await?;
+        session.write_response_body(Some(Bytes::from(bytes)), false).await.map_err(lost)
+    }
+
+    /// Sends the header of a stream, and what it opens with, if they have not left yet.
+    async fn open(&mut self, session: &mut Session) -> Result<()> {
+        if self.head_sent || !self.manner.streamed {
+            return Ok(());
         }
-        session.write_response_body(Some(bytes), false).await.map_err(lost)
+        self.head_sent = true;
+        session.write_response_header(Box::new(self.head().map_err(lost)?), false).await.map_err(lost)?;
+        let opening = self.manner.encoder.opening();
+        session.write_response_body(Some(opening.into()), false).await.map_err(lost)
     }
 
     fn head(&self) -> pingora::Result<ResponseHeader> {

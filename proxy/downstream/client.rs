@@ -16,17 +16,21 @@ const PROGRESS: &str = "x-moongate-progress";
 /// How all headers of Open WebUI's own begin.
 const OPEN_WEBUI: &str = "x-openwebui-";
 
-/// How the tools' progress is shown: as the request says, else its agent, else its key. `None` is not at all.
-pub fn progress(headers: &HeaderMap, caller: &Caller, agent: Option<Progress>) -> Result<Option<Form>> {
+/// How a client wants to see the tools' progress: as the request says, else its agent, else its key.
+pub fn progress(headers: &HeaderMap, caller: &Caller, agent: Option<Progress>) -> Result<Progress> {
     let asked = headers.get(PROGRESS).map(|value| parse(value.to_str().unwrap_or_default())).transpose()?;
-    let wanted = asked.or(agent).or(caller.progress()).unwrap_or_default();
-    Ok(match wanted {
+    Ok(asked.or(agent).or(caller.progress()).unwrap_or_default())
+}
+
+/// How a chat shows it. `None` is not at all.
+pub fn form(wanted: Progress, headers: &HeaderMap, caller: &Caller) -> Option<Form> {
+    match wanted {
         Progress::None => None,
         Progress::Openwebui => Some(Form::Openwebui),
         Progress::Reasoning => Some(Form::Reasoning),
         // An SDK may stumble over a chunk without choices, so nobody else gets one unasked.
         Progress::Auto => (caller.is_openwebui() || is_openwebui(headers)).then_some(Form::Openwebui),
-    })
+    }
 }
 
 fn parse(value: &str) -> Result<Progress> {
@@ -50,18 +54,19 @@ pub fn is_background(headers: &HeaderMap, caller: &Caller, body: &[u8]) -> bool 
 mod tests {
     use super::*;
 
-    fn form(headers: &[(&'static str, &'static str)], agent: Option<Progress>) -> Result<Option<Form>> {
+    fn shown(headers: &[(&'static str, &'static str)], agent: Option<Progress>) -> Result<Option<Form>> {
         let headers: HeaderMap =
             headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))).collect();
-        progress(&headers, &Caller::default(), agent)
+        let caller = Caller::default();
+        Ok(form(progress(&headers, &caller, agent)?, &headers, &caller))
     }
 
     #[test]
     fn a_strict_client_is_sent_nothing_unasked() {
-        assert_eq!(form(&[], None).unwrap(), None);
-        assert_eq!(form(&[("x-openwebui-chat-id", "c")], None).unwrap(), Some(Form::Openwebui));
-        assert_eq!(form(&[("x-openwebui-chat-id", "c")], Some(Progress::None)).unwrap(), None);
-        assert_eq!(form(&[(PROGRESS, "reasoning")], Some(Progress::Openwebui)).unwrap(), Some(Form::Reasoning));
-        assert_eq!(form(&[(PROGRESS, "loud")], None).unwrap_err().kind, Kind::InvalidValue);
+        assert_eq!(shown(&[], None).unwrap(), None);
+        assert_eq!(shown(&[("x-openwebui-chat-id", "c")], None).unwrap(), Some(Form::Openwebui));
+        assert_eq!(shown(&[("x-openwebui-chat-id", "c")], Some(Progress::None)).unwrap(), None);
+        assert_eq!(shown(&[(PROGRESS, "reasoning")], Some(Progress::Openwebui)).unwrap(), Some(Form::Reasoning));
+        assert_eq!(shown(&[(PROGRESS, "loud")], None).unwrap_err().kind, Kind::InvalidValue);
     }
 }

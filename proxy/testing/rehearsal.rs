@@ -12,9 +12,10 @@ use crate::agent::opening::Opening;
 use crate::agent::run::Run;
 use crate::agent::scene::Scene;
 use crate::agent::surroundings::{Models, Route, StandIn, Surroundings, Target};
-use crate::agent::voice::{Heard, Voice};
+use crate::agent::voice::{self, Heard, Voice};
 use crate::agent::{Agent, ledger::Ledger};
 use crate::chat::request::ChatRequest;
+use crate::chat::wire::mint_completion_id;
 use crate::chat::{Object, Prompt, Reply, ToolCall, ToolResult};
 use crate::config::{self, Fault};
 use crate::error::{Error, Kind, Result};
@@ -68,8 +69,8 @@ impl Stage for Rehearsals {
         let headers = Arc::new(headers.collect());
         let mut scene = Scene::new(agent.clone(), around, Caller::operator(), Arc::default(), ledger.clone(), headers);
         scene.offer = scene.offer.with_played(&tools);
-        let mut opening = Opening::new(scene, &agent.name);
-        let (voice, mut heard) = Voice::new(false);
+        let mut opening = Opening::new(scene, mint_completion_id(), &agent.name);
+        let (voice, mut heard) = Voice::new(voice::Tools::Silent);
         let running = async {
             opening.announce("POST", "/v1/chat/completions", &agent.name).await?;
             let mut run = Run::begin(opening, ChatRequest::of_fields(request)?, voice)?;

@@ -33,6 +33,7 @@ mod queue;
 mod readme;
 mod refusals;
 mod reload;
+mod responses;
 mod sockets;
 mod streams;
 mod tidy;

@@ -136,6 +136,25 @@ async fn tools_are_shown() {
     gateway.stop().await;
 }
 
+/// Over the Responses API its tools are items, and the next turn goes on by the response's id: the code reads what they said.
+#[tokio::test]
+async fn responses_go_on() {
+    let calls = [("a", "whose", r#"{"thing": "hat"}"#), ("b", "get_weather", r#"{"city": "Paris"}"#)];
+    let mcp = FakeMcp::start([Tool::weather()]).await;
+    let model = ScriptedModel::start([Step::calls(calls), Step::says("done"), Step::says("again")]).await;
+    let gateway = start(setup(&model, HOOKED, HOOKED_CODE).file("scripts/h.lua", "return {}").env("MCP", mcp.url())).await;
+    let ask = |more: Value| gateway.post("/v1/responses").json(&more).answer();
+    let first = ask(json!({ "model": "hooked", "input": "hello", "user": "ada" })).await.json();
+    let outputs: Vec<&Value> = first["output"].as_array().unwrap().iter().map(|item| &item["output"]).collect();
+    assert_eq!(outputs, [&json!("hat of hooked for ada"), &json!("sunny in Paris"), &Value::Null], "{first}");
+    let second = ask(json!({ "model": "hooked", "input": "and now?", "previous_response_id": first["id"] })).await.json();
+    assert_eq!(second["output"][0]["content"][0]["text"], "again", "{second}");
+    let sent = model.request(3).await.json();
+    let roles: Vec<&Value> = sent["messages"].as_array().unwrap().iter().map(|message| &message["role"]).collect();
+    assert_eq!(roles[roles.len() - 7..], ["user", "assistant", "tool", "assistant", "tool", "assistant", "user"], "{sent}");
+    gateway.stop().await;
+}
+
 /// `max_tool_hops`, a guardrail's tripwire, a schema for the output: each ends as its form for declared agents.
 #[tokio::test]
 async fn limits_guardrails_and_schemas_hold() {
