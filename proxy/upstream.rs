@@ -4,6 +4,7 @@ pub mod breaker;
 pub mod catalog;
 pub mod fallback;
 mod health;
+mod native;
 pub mod peer;
 pub mod queue;
 mod retry_budget;
@@ -143,6 +144,11 @@ impl Upstream {
         }
     }
 
+    /// How many wait for a place, where `enter` would wait now.
+    pub fn waiting(&self) -> Option<usize> {
+        self.queue.as_ref()?.ahead()
+    }
+
     /// As `enter`, where it need not wait: `Err` when it must.
     pub fn try_enter(&self) -> Result<Option<Place>, ()> {
         match &self.queue {
@@ -161,7 +167,11 @@ impl Upstream {
 
     /// A request of our own to `path` under `base_url`, with our credentials.
     pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
-        let request = self.client.request(method, format!("{}{path}", self.base.as_str().trim_end_matches('/')));
+        self.request_to(method, format!("{}{path}", self.base.as_str().trim_end_matches('/')))
+    }
+
+    fn request_to(&self, method: reqwest::Method, url: impl reqwest::IntoUrl) -> reqwest::RequestBuilder {
+        let request = self.client.request(method, url);
         match &self.authorization {
             Some(value) => request.header(http::header::AUTHORIZATION, value),
             None => request,

@@ -14,7 +14,7 @@ use super::tool_calls::ToolCalls;
 use super::turns::Half;
 use super::voice::Voice;
 use crate::chat::incoming;
-use crate::chat::progress;
+use crate::chat::progress::{self, Doing};
 use crate::chat::request::ChatRequest;
 use crate::chat::wire::mint_call_id;
 use crate::chat::{CallDelta, Choice, Delta, Message, Object, Prompt, Reply, ToolCall, Usage, forget_tools, tool_name};
@@ -165,7 +165,15 @@ impl Run {
         }
         let scene = self.scene.clone();
         let relays = scene.agent.definition == Definition::Alias;
-        let mut stream = scene.around.ask(&scene.agent.upstream, &scene.agent.fallback, &prompt, scene.caller.key_id()).await?;
+        let upstream = &scene.agent.upstream;
+        let waits = upstream.waiting();
+        if let Some(ahead) = waits {
+            self.voice.tell(|| Doing::Waits(upstream.name.clone(), ahead)).await;
+        }
+        let mut stream = scene.around.ask(upstream, &scene.agent.fallback, &prompt, scene.caller.key_id()).await?;
+        if waits.is_some() {
+            self.voice.tell(|| Doing::Served(upstream.name.clone())).await;
+        }
         let (mut reply, mut usage) = (Reply::default(), None);
         while let Some(frame) = stream.next().await? {
             usage = frame.usage.or(usage);

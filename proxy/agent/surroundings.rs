@@ -92,7 +92,8 @@ impl Surroundings {
     pub async fn ask(&self, upstream: &Upstream, fallback: &[Candidate], prompt: &Prompt, key: Option<&str>) -> Result<ModelStream> {
         match &self.stand_in {
             Some(stand_in) => ModelStream::of_message(stand_in.model(prompt).await?),
-            None => model::ask(upstream, fallback, prompt, key).await,
+            // Apart from the run's own state, which runs within runs stack up.
+            None => Box::pin(model::ask(upstream, fallback, prompt, key)).await,
         }
     }
 

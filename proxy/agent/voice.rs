@@ -14,7 +14,7 @@ const EVENTS: usize = 64;
 pub enum Heard {
     /// A piece of the reply.
     Piece(Delta),
-    /// A tool begins, or has ended.
+    /// A tool begins or has ended, or the run waits.
     Tool(Doing),
 }
 

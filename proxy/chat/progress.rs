@@ -21,13 +21,17 @@ pub enum Form {
     Reasoning,
 }
 
-/// What a tool does.
+/// What a run does that its reply does not say.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Doing {
-    /// It is called.
+    /// A tool is called.
     Begins(ToolCall),
     /// It has ended, well or badly.
     Ended(ToolCall, ToolResult),
+    /// It waits for its turn at this upstream, behind so many others.
+    Waits(String, usize),
+    /// It was its turn there.
+    Served(String),
 }
 
 /// What is sent.
@@ -48,6 +52,10 @@ impl Form {
                 let what = if result.is_error { format!("{} failed", call.name) } else { format!("Called {}", call.name) };
                 vec![status(&what, true), Shown::Piece(Delta::text(card(call, &result.content)))]
             }
+            (Form::Openwebui, Doing::Waits(upstream, ahead)) => vec![status(&waits(upstream, *ahead), false)],
+            (Form::Openwebui, Doing::Served(upstream)) => vec![status(&format!("{upstream} answers"), true)],
+            (Form::Reasoning, Doing::Waits(upstream, ahead)) => vec![reasoning(waits(upstream, *ahead) + "\n")],
+            (Form::Reasoning, Doing::Served(_)) => Vec::new(),
             (Form::Reasoning, Doing::Begins(call)) => {
                 vec![reasoning(format!("Calling {} with {}\n", call.name, shortened(&call.arguments)))]
             }
@@ -56,6 +64,13 @@ impl Form {
                 vec![reasoning(format!("{} {verb}: {}\n", call.name, shortened(&result.content)))]
             }
         }
+    }
+}
+
+fn waits(upstream: &str, ahead: usize) -> String {
+    match ahead {
+        0 => format!("Waiting for {upstream}"),
+        ahead => format!("Waiting for {upstream}, {ahead} before us"),
     }
 }
 
@@ -134,6 +149,14 @@ mod tests {
         );
         assert_eq!(shown[0], status("Called find", true));
         assert_eq!(Form::Openwebui.show(&Doing::Begins(call())), [status("Calling find", false)]);
+    }
+
+    #[test]
+    fn a_wait_is_shown_with_its_length() {
+        let waits = |form: Form, ahead| form.show(&Doing::Waits("lm".into(), ahead));
+        assert_eq!(waits(Form::Openwebui, 0), [status("Waiting for lm", false)]);
+        assert_eq!(waits(Form::Reasoning, 2), [reasoning("Waiting for lm, 2 before us\n".into())]);
+        assert_eq!(Form::Openwebui.show(&Doing::Served("lm".into())), [status("lm answers", true)]);
     }
 
     #[test]

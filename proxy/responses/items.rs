@@ -202,6 +202,8 @@ impl Items {
         match doing {
             Doing::Begins(call) => self.tool_begins(call),
             Doing::Ended(call, result) => self.tool_ended(call, result),
+            // There is no item for it.
+            Doing::Waits(..) | Doing::Served(_) => {}
         }
     }
 

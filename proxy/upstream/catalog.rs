@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::Upstream;
 use super::breaker::Failure;
+use super::native::Native;
 use crate::chat::Object;
 
 /// Where a server lists its models, under its `base_url`.
@@ -23,6 +24,7 @@ pub const LIST_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub struct Catalog {
     listing: ArcSwap<Listing>,
+    pub(super) native: Native,
     /// When the server was asked last; held while it is asked, so that many who want to know ask once.
     asked: Mutex<Option<Instant>>,
 }
@@ -88,12 +90,16 @@ impl Upstream {
     async fn ask_for_models(&self) {
         let answer = tokio::time::timeout(LIST_TIMEOUT, self.examine()).await;
         let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {} s", LIST_TIMEOUT.as_secs())));
-        if answer.is_ok() {
-            self.healthy();
-        }
         let old = self.catalog.listing();
         let new = match answer {
-            Ok(models) => Listing { models, state: State::Up },
+            Ok(mut models) => {
+                self.healthy();
+                if old.state != State::Up {
+                    self.catalog.native.forget();
+                }
+                self.describe(&mut models).await;
+                Listing { models, state: State::Up }
+            }
             Err(why) => Listing { models: old.models.clone(), state: State::Down(why) },
         };
         match (&old.state, &new.state) {

@@ -53,11 +53,16 @@ impl Queue {
     /// A place, if one is free and nobody waits for it.
     pub fn try_enter(self: &Arc<Self>) -> Option<Place> {
         let mut state = self.lock();
-        let is_free = state.taken < self.places && state.waiting == 0;
-        is_free.then(|| {
+        self.is_free(&state).then(|| {
             state.taken += 1;
             Place(self.clone())
         })
+    }
+
+    /// How many wait where one more would have to; `None` where it would not, or may not.
+    pub fn ahead(&self) -> Option<usize> {
+        let state = self.lock();
+        (!self.is_free(&state) && state.waiting < self.settings.max).then_some(state.waiting)
     }
 
     /// A place, as soon as it is this key's turn. `Err` when too many wait already, or the wait takes longer than it may.
@@ -76,6 +81,10 @@ impl Queue {
                 Err(self.busy(format!("The upstream is busy: no place was free for {seconds} s. Please try again later.")))
             }
         }
+    }
+
+    fn is_free(&self, state: &State) -> bool {
+        state.taken < self.places && state.waiting == 0
     }
 
     fn line_up(self: &Arc<Self>, key: Option<&str>) -> Result<(Waiting, oneshot::Receiver<()>)> {

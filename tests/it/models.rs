@@ -67,3 +67,36 @@ async fn a_hanging_upstream_is_left_out() {
     assert!(asked.elapsed() < Duration::from_millis(2500), "{:?}", asked.elapsed());
     assert!(ids(&list).contains(&"alive".to_owned()));
 }
+
+/// LM Studio tells which models are loaded and how long a context they take: the list says so, too.
+#[tokio::test]
+async fn lm_studio_tells_more() {
+    let a = ScriptedModel::listing(&["loaded", "idle", "other"], []).await;
+    a.list_natively(json!([
+        { "id": "loaded", "object": "model", "arch": "qwen3", "state": "loaded", "max_context_length": 131072, "loaded_context_length": 4096 },
+        { "id": "idle", "object": "model", "state": "not-loaded", "max_context_length": 32768 },
+    ]));
+    let b = ScriptedModel::listing(&["plain"], []).await;
+    let gateway = Gateway::start(CONFIG, [("A", &a.url()), ("B", &b.url())]).await;
+    let model = async |id: &str| gateway.get(&format!("/v1/models/{id}")).answer().await.json();
+    let told = |model: Value| ["state", "max_context_length", "loaded_context_length"].map(|field| model[field].clone());
+    assert_eq!(told(model("loaded").await), [json!("loaded"), json!(131072), json!(4096)]);
+    assert_eq!(told(model("idle").await), [json!("not-loaded"), json!(32768), Value::Null]);
+    for id in ["other", "plain"] {
+        let model = model(id).await;
+        assert_eq!(model, json!({ "id": id, "object": "model", "created": 1, "owned_by": "test" }), "nothing is added");
+    }
+    assert!(model("loaded").await.get("arch").is_none());
+}
+
+/// A server without such a list is asked for it once, however often for its models; after it was down it may be another server.
+#[tokio::test]
+async fn what_is_not_there_is_asked_for_once() {
+    let a = ScriptedModel::listing(&["m"], []).await;
+    let b = ScriptedModel::listing(&["n"], []).await;
+    b.list_natively(json!([]));
+    let config = CONFIG.replace("1h", "1s");
+    let _gateway = Gateway::start(&config, [("A", &a.url()), ("B", &b.url())]).await;
+    assert_eq!(a.listed(3).await, 1);
+    assert!(b.listed(4).await >= 3, "where it is, it is asked for each time");
+}

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
+use crate::support::events::Reader;
 use crate::support::fake_mcp::Tool;
-use crate::support::{FakeMcp, Gateway, Request, ScriptedModel, Setup, Step};
+use crate::support::scripted_model::{reply, spoken};
+use crate::support::{FakeMcp, Gateway, Request, ScriptedModel, Setup, Step, within};
 
 const CONFIG: &str = r#"
 upstreams: { lm: { base_url: "${LM}" } }
@@ -122,6 +124,39 @@ async fn its_own_tools_stay_out() {
         let names: Vec<&Value> = body["tools"].as_array().unwrap().iter().map(|tool| &tool["function"]["name"]).collect();
         assert_eq!(names, expected);
     }
+}
+
+/// A server that takes one at a time: who waits for it is shown so.
+#[tokio::test]
+async fn a_wait_for_the_server_is_shown() {
+    let (release, held) = tokio::sync::oneshot::channel::<()>();
+    let first = Step::chat(|e| async move {
+        held.await.unwrap();
+        reply(e, spoken("first"), "stop").await;
+    });
+    let model = ScriptedModel::start([first, Step::says("second")]).await;
+    let config = r#"
+upstreams: { lm: { base_url: "${LM}", max_concurrent: 1 } }
+agents: [{ name: Assistant, model: scripted }]
+"#;
+    let gateway = Gateway::start(config, [("LM", &model.url())]).await;
+    let plain = tokio::spawn(gateway.chat("scripted", json!({})).answer());
+    model.request(1).await;
+    let asked = gateway.chat("Assistant", json!({ "stream": true })).header("x-moongate-progress", "openwebui");
+    let mut reader = Reader::new(asked.open().await);
+    let mut events = Vec::new();
+    while events.is_empty() {
+        events.extend(within(5, "the wait", reader.json()).await.unwrap().get("event").cloned());
+    }
+    release.send(()).unwrap();
+    let mut text = String::new();
+    while let Some(chunk) = within(5, "the answer", reader.json()).await {
+        events.extend(chunk.get("event").cloned());
+        text.push_str(chunk["choices"][0]["delta"]["content"].as_str().unwrap_or_default());
+    }
+    let status = |description: &str, done: bool| json!({ "type": "status", "data": { "description": description, "done": done } });
+    assert_eq!(events, [status("Waiting for lm", false), status("lm answers", true)]);
+    assert_eq!((text.as_str(), plain.await.unwrap().content().as_str()), ("second", "first"));
 }
 
 /// Who is asking, as a script sees it: renamed headers, signed tokens, and nobody where the key is not trusted to say so.

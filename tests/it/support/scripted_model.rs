@@ -168,7 +168,8 @@ fn folded(deltas: &[Value], finish: &str) -> Value {
         "choices": [{ "index": 0, "message": message, "logprobs": null, "finish_reason": finish }] })
 }
 
-/// The server. Its list of models is always answered and is no step.
+/// The server. What the gateway itself asks for is always answered and is no step: its list of models, and LM Studio's own, which it lacks
+/// unless it is given one.
 pub struct ScriptedModel {
     address: SocketAddr,
     scheme: &'static str,
@@ -179,6 +180,9 @@ pub struct ScriptedModel {
 struct State {
     steps: Mutex<VecDeque<Step>>,
     models: Vec<&'static str>,
+    native: Mutex<Option<Value>>,
+    /// How often each of the two lists was asked for.
+    listings: watch::Sender<[usize; 2]>,
     received: watch::Sender<Vec<Arc<Received>>>,
     faults: Mutex<Vec<String>>,
 }
@@ -209,6 +213,8 @@ impl ScriptedModel {
         let state = Arc::new(State {
             steps: Mutex::new(steps.into()),
             models: models.to_vec(),
+            native: Mutex::default(),
+            listings: watch::Sender::default(),
             received: watch::Sender::default(),
             faults: Mutex::default(),
         });
@@ -239,6 +245,18 @@ impl ScriptedModel {
         self.state.received.borrow().clone()
     }
 
+    /// Gives it LM Studio's own list, of these models.
+    pub fn list_natively(&self, models: Value) {
+        *self.state.native.lock().expect("no panic under the lock") = Some(models);
+    }
+
+    /// Waits until its list of models was asked for so often; how often LM Studio's own was by then.
+    pub async fn listed(&self, n: usize) -> usize {
+        let mut listings = self.state.listings.subscribe();
+        let listed = super::within(30, &format!("{n} questions for the models"), listings.wait_for(|[plain, _]| *plain >= n)).await;
+        listed.expect("the server lives")[1]
+    }
+
     fn complaints(&self) -> Vec<String> {
         let mut complaints = self.state.faults.lock().expect("no panic under the lock").clone();
         for step in self.state.steps.lock().expect("no panic under the lock").iter().filter(|step| !step.again) {
@@ -261,7 +279,17 @@ impl Drop for ScriptedModel {
 
 async fn answer(state: Arc<State>, exchange: Exchange) {
     let request = exchange.request.clone();
+    let ours = request.header("user-agent").is_some_and(|agent| agent.starts_with("moongate/"));
+    if request.method() == "GET" && request.path() == "/api/v0/models" && ours {
+        state.listings.send_modify(|[_, native]| *native += 1);
+        let listing = state.native.lock().expect("no panic under the lock").clone();
+        return match listing {
+            Some(models) => exchange.json(200, &json!({ "object": "list", "data": models })).await,
+            None => exchange.json(404, &json!({ "error": "not found" })).await,
+        };
+    }
     if request.method() == "GET" && request.path() == "/v1/models" {
+        state.listings.send_modify(|[plain, _]| *plain += 1);
         let data: Vec<Value> =
             state.models.iter().map(|id| json!({ "id": id, "object": "model", "created": 1, "owned_by": "test" })).collect();
         return exchange.json(200, &json!({ "object": "list", "data": data })).await;
