@@ -7,7 +7,7 @@ use crate::error::Error;
 /// Writes a run's reply in the words of one protocol. Of a stream, each method returns the bytes that leave now; of a whole answer, only
 /// `end` returns any.
 pub trait Encoder: Send {
-    /// What a stream begins with. It is asked for once, when the first piece, ping or failure is about to leave.
+    /// What a stream begins with. It is asked for once, when the first bytes of another method, or a ping, are about to leave.
     fn opening(&mut self) -> Vec<u8>;
 
     /// A piece of the reply.

@@ -109,7 +109,6 @@ impl Writer<'_> {
 
     /// Sends what was heard, and with it what waits behind it.
     async fn forward(&mut self, session: &mut Session, event: Heard, heard: &mut Receiver<Heard>) -> Result<()> {
-        self.open(session).await?;
         let mut bytes = self.encode(&event);
         while let Ok(next) = heard.try_recv() {
             bytes.extend(self.encode(&next));
@@ -125,7 +124,6 @@ impl Writer<'_> {
     }
 
     async fn end(mut self, session: &mut Session, usage: &Usage) -> Result<()> {
-        self.open(session).await?;
         let bytes = self.manner.encoder.end(usage);
         if !self.manner.streamed {
             let answer = Answer::new(StatusCode::OK, "application/json", bytes);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::events::{Events, OPENING};
 use super::items::Items;
 use super::kept::{Item, Kept, Responses};
 use super::request::Request;
@@ -68,11 +69,13 @@ impl Response {
 
 impl Encoder for Response {
     fn opening(&mut self) -> Vec<u8> {
-        for name in ["response.created", "response.in_progress"] {
+        // It may be asked for when other events wait to leave behind it.
+        let mut events = Events::new(true, 0);
+        for name in OPENING {
             let response = self.object("in_progress", Vec::new(), Value::Null, Value::Null);
-            self.items.events.send(name, json!({ "response": response }));
+            events.send(name, json!({ "response": response }));
         }
-        self.items.events.take()
+        events.take()
     }
 
     fn piece(&mut self, piece: &Delta) -> Vec<u8> {

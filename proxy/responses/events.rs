@@ -4,17 +4,21 @@ use serde_json::{Value, json};
 
 use crate::chat::sse;
 
+/// What every stream begins with.
+pub(super) const OPENING: [&str; 2] = ["response.created", "response.in_progress"];
+
 /// Events that wait to leave. Of a response that is not streamed there are none.
 #[derive(Debug)]
 pub(super) struct Events {
     streamed: bool,
-    next: u64,
+    next: usize,
     bytes: Vec<u8>,
 }
 
 impl Events {
-    pub(super) fn new(streamed: bool) -> Events {
-        Events { streamed, next: 0, bytes: Vec::new() }
+    /// Events numbered from `first` on.
+    pub(super) fn new(streamed: bool, first: usize) -> Events {
+        Events { streamed, next: first, bytes: Vec::new() }
     }
 
     /// Sends one, its name and its number put before its fields.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::ITEM_OF_OURS;
-use super::events::Events;
+use super::events::{Events, OPENING};
 use crate::chat::progress::Doing;
 use crate::chat::{CallDelta, Delta, ToolCall, ToolResult};
 
@@ -91,7 +91,7 @@ impl Open {
 impl Items {
     pub(super) fn new(server: &str, streamed: bool) -> Items {
         Items {
-            events: Events::new(streamed),
+            events: Events::new(streamed, OPENING.len()),
             server: server.to_owned(),
             items: Vec::new(),
             open: None,

@@ -74,6 +74,27 @@ async fn early_failures_have_a_status() {
     }
 }
 
+/// A wait for the upstream shows nothing here, so that its end in vain is a status, too.
+#[tokio::test]
+async fn a_wait_in_vain_has_a_status() {
+    let config = r#"
+upstreams: { lm: { base_url: "${LM}", max_concurrent: 1, queue: { timeout: 300ms } } }
+agents: [{ name: Assistant, model: scripted }]
+"#;
+    let model = ScriptedModel::start([Step::chat(|mut e| async move {
+        e.start("text/event-stream").await;
+        e.event(&chunk(&json!({ "content": "I take my time" }), None)).await.unwrap();
+        e.client_gone().await;
+    })])
+    .await;
+    let gateway = Gateway::start(config, [("LM", &model.url())]).await;
+    let ask = || gateway.post("/v1/responses").json(&json!({ "model": "Assistant", "input": "hi", "stream": true }));
+    let first = ask().open().await;
+    model.request(1).await;
+    ask().answer().await.assert_error(429, "concurrency_limit_exceeded");
+    drop(first);
+}
+
 /// After it, the stream ends with a failed response; nobody takes the part for the whole, and it is not kept.
 #[tokio::test]
 async fn late_failures_are_an_event() {
