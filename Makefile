@@ -4,17 +4,18 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench schema
+.PHONY: help run test test-webui check bench schema
 
 LMSTUDIO_URL ?= http://localhost:1234/v1
 LISTEN ?= 127.0.0.1:8080
 VENV := .venv
 CLIENTS := tests/clients
+WEBUI := .webui
 # The build's own tools: cmake, where the machine has none, is put into .venv by `toolchain`.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 run: toolchain $(VENV)/agents.stamp ## Build and start the gateway; with LM Studio when it runs, else with the built-in demo model
 	@cargo build --release --bins $(features)
@@ -41,6 +42,10 @@ test: toolchain $(VENV)/clients.stamp $(CLIENTS)/node_modules/clients.stamp ## I
 	  /^test .* FAILED$$/ { names = names "\n  " $$2 }
 	  END { printf "%d passed, %d failed, %d ignored%s\n", passed, failed, ignored, names }' "$$log"
 	exit $$status
+
+test-webui: toolchain $(WEBUI)/webui.stamp ## Drive a real Open WebUI by a headless browser; new pictures with PICTURES=docs/screenshots
+	@if [ -z "$${MOONGATE:-}" ]; then cargo build --release --bins $(features); fi
+	$(WEBUI)/venv/bin/python tests/webui/test_webui.py $(WEBUI)/run "$${MOONGATE:-target/release/moongate}" $(WEBUI)/venv/bin/open-webui
 
 check: toolchain ## Format, lints, the house's own rules
 	@cargo fmt --check
@@ -112,3 +117,13 @@ $(CLIENTS)/node_modules/clients.stamp: $(CLIENTS)/package.json $(CLIENTS)/packag
 	cd $(CLIENTS)
 	npm ci --no-audit --no-fund --loglevel=error
 	touch node_modules/clients.stamp
+
+# Open WebUI and a browser, 1.7 GB. As listed, without what pip would add: torch is several gigabytes more, and nobody asks for it here.
+$(WEBUI)/webui.stamp: tests/webui/requirements.txt | toolchain
+	@$(need_venv)
+	python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "Open WebUI needs Python 3.11 or 3.12"; exit 1; }
+	echo "installing Open WebUI into $(WEBUI)"
+	test -x $(WEBUI)/venv/bin/python || python3 -m venv $(WEBUI)/venv
+	$(WEBUI)/venv/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	[ -n "$${CHROMIUM:-}" ] || command -v chromium chromium-browser google-chrome > /dev/null || $(call install,Chromium,chromium)
+	touch $@

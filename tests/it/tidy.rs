@@ -164,7 +164,7 @@ fn files_are_rooms() {
             wrong.push(format!("{file}: the first line says what the file is for"));
         }
     }
-    for (file, text) in files("agents", ".py").into_iter().chain(files("tests/clients", ".py")) {
+    for (file, text) in ["agents", "tests/clients", "tests/webui"].into_iter().flat_map(|folder| files(folder, ".py")) {
         if !text.starts_with("\"\"\"") {
             wrong.push(format!("{file}: the first line says what the file is for"));
         }
