@@ -39,7 +39,6 @@ impl Opening {
             user: scene.caller.user().map(str::to_owned),
             session: session(&scene.headers(), scene.caller.chat_header(), None),
             depth: scene.depth as usize,
-            ..RunView::default()
         };
         let hooks = scene.agent.hooks.begin(view, scene.clone());
         Opening { scene, hooks, id }

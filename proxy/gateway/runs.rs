@@ -67,7 +67,8 @@ impl Gateway {
                 context.run_of(&agent);
                 require_json(session.req_header())?;
                 body::finish(session).await?;
-                self.run(session, context, agent, caller, Asked { protocol, model, body: &body }).await?;
+                // Boxed, so that plain requests do not carry its size.
+                Box::pin(self.run(session, context, agent, caller, Asked { protocol, model, body: &body })).await?;
                 Ok(true)
             }
             Target::Upstream(upstream) => context.forward(session, caller, Destination::new(upstream, rename), body, &peek).await,
