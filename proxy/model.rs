@@ -140,7 +140,7 @@ impl ModelStream {
     async fn wait_for_words(&mut self) -> Result<()> {
         while !self.frames.iter().flat_map(|frame| &frame.deltas).any(says_something) {
             if !self.read().await? {
-                return Err(Error::new(Kind::UpstreamEmpty, "The model ended its answer without a word."));
+                return Err(incoming::empty());
             }
         }
         Ok(())

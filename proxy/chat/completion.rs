@@ -11,7 +11,7 @@ use crate::error::Error;
 pub struct Completion {
     envelope: Envelope,
     streamed: bool,
-    /// How the client is shown what the tools do.
+    /// How the client of a stream is shown what the tools do.
     form: Option<Form>,
     /// The pieces so far, of a whole answer.
     reply: Reply,
@@ -20,7 +20,7 @@ pub struct Completion {
 }
 
 impl Completion {
-    /// The answer to a request.
+    /// The answer to a request. `form` is for streams alone.
     pub fn new(id: String, request: &ChatRequest, form: Option<Form>) -> Completion {
         let include_usage = request.stream && request.include_usage;
         let envelope = Envelope { include_usage, ..Envelope::new(id, &request.model) };
@@ -49,7 +49,7 @@ impl Encoder for Completion {
     }
 
     fn tool(&mut self, doing: &Doing) -> Vec<u8> {
-        let Some(form) = self.form.filter(|_| self.streamed) else { return Vec::new() };
+        let Some(form) = self.form else { return Vec::new() };
         let chunks = form.show(doing).into_iter().map(|shown| match shown {
             Shown::Event(event) => self.envelope.event(&event),
             Shown::Piece(piece) => self.envelope.piece(&piece),

@@ -64,7 +64,7 @@ pub async fn unless_gone<T>(session: &mut Session, work: impl Future<Output = Re
             done = &mut work => return done,
             left = session.as_downstream_mut().read_body_or_idle(true) => {
                 if let Err(error) = left {
-                    return Err(Error::new(Kind::ClientGone, "The client left.").source(error));
+                    return Err(lost(error));
                 }
             }
         }
@@ -99,7 +99,7 @@ impl Writer<'_> {
                 }
                 left = session.as_downstream_mut().read_body_or_idle(true) => {
                     if let Err(error) = left {
-                        return Err(Error::new(Kind::ClientGone, "The client left.").source(error));
+                        return Err(lost(error));
                     }
                 }
                 _ = pings.tick(), if self.manner.streamed => self.write(session, sse::PING.to_vec()).await?,
@@ -172,6 +172,7 @@ impl Writer<'_> {
     }
 }
 
-fn lost(error: Box<pingora::Error>) -> Error {
+/// An answer, or the rest of it, could not be sent: the client left.
+pub fn lost(error: Box<pingora::Error>) -> Error {
     Error::new(Kind::ClientGone, "The client left.").source(error)
 }

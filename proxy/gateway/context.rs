@@ -13,7 +13,7 @@ use crate::access::Caller;
 use crate::agent::Agent;
 use crate::agent::ledger::Ledger;
 use crate::config::document::Cors;
-use crate::downstream::{Answer, Extra, cors};
+use crate::downstream::{Answer, Extra, answer, cors};
 use crate::error::{Error, Kind, Result};
 use crate::flight::Flying;
 use crate::metrics::METRICS;
@@ -89,7 +89,7 @@ impl Context {
     pub(super) async fn answer(&mut self, session: &mut Session, answer: Answer) -> Result<bool> {
         self.answered = true;
         let sent = answer.send(session, &self.extra).await;
-        sent.map_err(|e| Error::new(Kind::ClientGone, "The client left.").source(e))?;
+        sent.map_err(answer::lost)?;
         Ok(true)
     }
 

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::context::Context;
 use super::forward::strip_nominated;
-use crate::downstream::answer;
+use crate::downstream::answer::{self, lost};
 use crate::error::{Error, Kind, Result};
 use crate::model;
 
@@ -36,7 +36,7 @@ impl Context {
         let response = answered.map_err(|_| model::timed_out("did not begin to answer in time"))?.map_err(model::failed)?;
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         self.answered = true;
-        self.begin_answer(session, &response).await.map_err(gone)?;
+        self.begin_answer(session, &response).await.map_err(lost)?;
         if switched { pass(session, response).await } else { refuse(session, response).await }?;
         Ok(true)
     }
@@ -62,14 +62,14 @@ async fn pass(session: &mut Session, response: reqwest::Response) -> Result<()> 
     let (mut waiting, mut read) = (Bytes::new(), BytesMut::with_capacity(PIECE));
     loop {
         tokio::select! {
-            piece = session.as_downstream_mut().read_request_body(), if waiting.is_empty() => match piece.map_err(gone)? {
+            piece = session.as_downstream_mut().read_request_body(), if waiting.is_empty() => match piece.map_err(lost)? {
                 Some(piece) => waiting = piece,
                 None => break,
             },
             written = to_upstream.write(&waiting), if !waiting.is_empty() => waiting.advance(written.map_err(broken)?),
             length = upstream.read_buf(&mut read) => match length.map_err(broken)? {
-                0 => return session.write_response_body(None, true).await.map_err(gone),
-                _ => session.write_response_body(Some(read.split().freeze()), false).await.map_err(gone)?,
+                0 => return session.write_response_body(None, true).await.map_err(lost),
+                _ => session.write_response_body(Some(read.split().freeze()), false).await.map_err(lost)?,
             },
         }
         read.reserve(PIECE);
@@ -85,13 +85,9 @@ async fn pass(session: &mut Session, response: reqwest::Response) -> Result<()> 
 /// Passes on the answer of an upstream that opens no socket.
 async fn refuse(session: &mut Session, mut response: reqwest::Response) -> Result<()> {
     while let Some(piece) = response.chunk().await.map_err(broken)? {
-        session.write_response_body(Some(piece), false).await.map_err(gone)?;
+        session.write_response_body(Some(piece), false).await.map_err(lost)?;
     }
-    session.write_response_body(None, true).await.map_err(gone)
-}
-
-fn gone(error: Box<pingora::Error>) -> Error {
-    Error::new(Kind::ClientGone, "The client left.").source(error)
+    session.write_response_body(None, true).await.map_err(lost)
 }
 
 fn broken(error: impl Into<crate::error::Source>) -> Error {
