@@ -22,6 +22,7 @@ pub struct Metrics {
     upstream_breaker_opened: IntCounterVec,
     upstream_fallbacks: IntCounterVec,
     upstream_retries_refused: IntCounterVec,
+    upstream_loads: IntCounterVec,
     python_ends: IntCounter,
     /// Python workers that take calls.
     pub python_workers: IntGauge,
@@ -68,6 +69,12 @@ impl Metrics {
                 "upstream_retries_refused_total",
                 "Failed requests that were not tried again, because too many were.",
                 &["upstream"],
+            ),
+            upstream_loads: counters(
+                &registry,
+                "upstream_loads_total",
+                "Models that were to be loaded at an upstream.",
+                &["upstream", "outcome"],
             ),
             python_ends: register(
                 &registry,
@@ -125,6 +132,11 @@ impl Metrics {
     /// A request that failed at this upstream is not tried again.
     pub fn upstream_retry_refused(&self, upstream: &str) {
         self.upstream_retries_refused.with_label_values(&[upstream]).inc();
+    }
+
+    /// A model was loaded at this upstream, or could not be.
+    pub fn upstream_load(&self, upstream: &str, ok: bool) {
+        self.upstream_loads.with_label_values(&[upstream, if ok { "ok" } else { "error" }]).inc();
     }
 
     /// Which upstreams answer now: all that there are, so that one that is gone leaves nothing behind.

@@ -73,6 +73,7 @@ fn concerns_upstream(kind: Kind) -> bool {
 
 /// Asks one model; the upstream is always streamed from, so that it notices when we leave.
 async fn begin(upstream: &Upstream, prompt: &Prompt, model: &str, key: Option<&str>) -> Result<ModelStream> {
+    upstream.make_ready(model).await;
     let place = upstream.enter(key).await?;
     let body = Bytes::from(outgoing::encode(prompt, model, &upstream.settings.repair, upstream.host()));
     upstream.begin();
@@ -100,6 +101,7 @@ async fn begin(upstream: &Upstream, prompt: &Prompt, model: &str, key: Option<&s
     if !response.status().is_success() {
         return Err(refused(response).await);
     }
+    upstream.has_answered(model);
     let reader = Reader::new(content_type(&response), Mending::new(&upstream.settings.repair, prompt));
     let answer = Answer { response, reader, idle_timeout: upstream.settings.idle_timeout, _place: place };
     Ok(ModelStream { answer: Some(answer), frames: VecDeque::new(), failure: None })

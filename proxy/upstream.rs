@@ -4,6 +4,7 @@ pub mod breaker;
 pub mod catalog;
 pub mod fallback;
 mod health;
+mod load;
 mod native;
 pub mod peer;
 pub mod queue;
@@ -20,6 +21,7 @@ use crate::demo::Demo;
 use crate::error;
 use breaker::Breaker;
 use catalog::Catalog;
+use load::Loads;
 use peer::Peers;
 use queue::{Place, Queue};
 use retry_budget::RetryBudget;
@@ -44,6 +46,7 @@ pub struct Upstream {
     sockets: reqwest::Client,
     peers: Peers,
     queue: Option<Arc<Queue>>,
+    loads: Loads,
     /// Keeps the built-in server alive as long as somebody calls it.
     _demo: Option<Demo>,
 }
@@ -91,6 +94,7 @@ impl Upstream {
             sockets,
             peers,
             queue,
+            loads: Loads::default(),
             _demo: demo,
         })
     }

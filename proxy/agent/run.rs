@@ -170,7 +170,11 @@ impl Run {
         if let Some(ahead) = waits {
             self.voice.tell(|| Doing::Waits(upstream.name.clone(), ahead)).await;
         }
-        let mut stream = scene.around.ask(upstream, &scene.agent.fallback, &prompt, scene.caller.key_id()).await?;
+        let asking = scene.around.ask(upstream, &scene.agent.fallback, &prompt, scene.caller.key_id());
+        let mut stream = match upstream.is_cold(&prompt.model) {
+            true => Box::pin(self.voice.while_loads(&prompt.model, asking)).await?,
+            false => asking.await?,
+        };
         if waits.is_some() {
             self.voice.tell(|| Doing::Served(upstream.name.clone())).await;
         }

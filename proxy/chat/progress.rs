@@ -32,6 +32,10 @@ pub enum Doing {
     Waits(String, usize),
     /// It was its turn there.
     Served(String),
+    /// Its model is being loaded, for so many seconds already.
+    Loads(String, u64),
+    /// It is.
+    Loaded(String),
 }
 
 /// What is sent.
@@ -55,7 +59,10 @@ impl Form {
             (Form::Openwebui, Doing::Waits(upstream, ahead)) => vec![status(&waits(upstream, *ahead), false)],
             (Form::Openwebui, Doing::Served(upstream)) => vec![status(&format!("{upstream} answers"), true)],
             (Form::Reasoning, Doing::Waits(upstream, ahead)) => vec![reasoning(waits(upstream, *ahead) + "\n")],
-            (Form::Reasoning, Doing::Served(_)) => Vec::new(),
+            (Form::Openwebui, Doing::Loads(model, seconds)) => vec![status(&loads(model, *seconds), false)],
+            (Form::Openwebui, Doing::Loaded(model)) => vec![status(&format!("Loaded {model}"), true)],
+            (Form::Reasoning, Doing::Served(_) | Doing::Loaded(_)) => Vec::new(),
+            (Form::Reasoning, Doing::Loads(model, seconds)) => vec![reasoning(loads(model, *seconds) + "\n")],
             (Form::Reasoning, Doing::Begins(call)) => {
                 vec![reasoning(format!("Calling {} with {}\n", call.name, shortened(&call.arguments)))]
             }
@@ -71,6 +78,13 @@ fn waits(upstream: &str, ahead: usize) -> String {
     match ahead {
         0 => format!("Waiting for {upstream}"),
         ahead => format!("Waiting for {upstream}, {ahead} before us"),
+    }
+}
+
+fn loads(model: &str, seconds: u64) -> String {
+    match seconds {
+        0 => format!("Loading {model}"),
+        seconds => format!("Loading {model}, {seconds} s"),
     }
 }
 
@@ -157,6 +171,14 @@ mod tests {
         assert_eq!(waits(Form::Openwebui, 0), [status("Waiting for lm", false)]);
         assert_eq!(waits(Form::Reasoning, 2), [reasoning("Waiting for lm, 2 before us\n".into())]);
         assert_eq!(Form::Openwebui.show(&Doing::Served("lm".into())), [status("lm answers", true)]);
+    }
+
+    #[test]
+    fn a_load_is_shown_with_its_time() {
+        assert_eq!(Form::Openwebui.show(&Doing::Loads("m".into(), 0)), [status("Loading m", false)]);
+        assert_eq!(Form::Reasoning.show(&Doing::Loads("m".into(), 5)), [reasoning("Loading m, 5 s\n".into())]);
+        assert_eq!(Form::Openwebui.show(&Doing::Loaded("m".into())), [status("Loaded m", true)]);
+        assert!(Form::Reasoning.show(&Doing::Loaded("m".into())).is_empty());
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! `upstreams` and `models`: OpenAI-compatible servers, and names for what they serve.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::document::Ordered;
 use super::duration;
 use super::hook::HookEntry;
 use super::repair::Repair;
@@ -48,6 +50,10 @@ pub struct Upstream {
     pub retries: usize,
     /// How the server's health is watched.
     pub health: Health,
+    /// Models of LM Studio that are loaded when it comes up, and before a run asks one that is not loaded any more, with these options. The
+    /// run shows that it waits. Other models are loaded by the server when it is asked.
+    #[schemars(with = "BTreeMap<String, LoadOptions>")]
+    pub preload: Ordered<LoadOptions>,
     /// What is mended of the server's habits, in the requests of runs and in the answers to them. Plain traffic stays as it is.
     pub repair: Repair,
 }
@@ -68,6 +74,7 @@ impl Default for Upstream {
             keepalive: Duration::from_secs(4),
             retries: 1,
             health: Health::default(),
+            preload: Ordered::default(),
             repair: Repair::default(),
         }
     }
@@ -118,6 +125,22 @@ impl Default for Health {
     fn default() -> Self {
         Health { path: "/models".into(), interval: Duration::from_secs(10) }
     }
+}
+
+/// How LM Studio loads a model; what is not set is as its own settings say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoadOptions {
+    /// How many tokens the model considers: no request can say that.
+    pub context_length: Option<u32>,
+    /// How many tokens of a prompt are worked on at once.
+    pub eval_batch_size: Option<u32>,
+    /// Whether attention is computed in the way that takes less memory.
+    pub flash_attention: Option<bool>,
+    /// How many experts of a mixture answer.
+    pub num_experts: Option<u32>,
+    /// Whether the cache of keys and values is in the GPU's memory.
+    pub offload_kv_cache_to_gpu: Option<bool>,
 }
 
 /// A plain model with a policy.

@@ -203,7 +203,7 @@ impl Items {
             Doing::Begins(call) => self.tool_begins(call),
             Doing::Ended(call, result) => self.tool_ended(call, result),
             // There is no item for it.
-            Doing::Waits(..) | Doing::Served(_) => {}
+            Doing::Waits(..) | Doing::Served(_) | Doing::Loads(..) | Doing::Loaded(_) => {}
         }
     }
 

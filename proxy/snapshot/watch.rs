@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::FutureExt;
 use notify::{Event, EventKind, RecursiveMode, Watcher};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use super::Watched;
 use super::reload::Snapshots;
@@ -110,11 +111,17 @@ fn matters(path: &Path) -> bool {
 
 /// Asks every upstream for its models at its `health.interval`, for ever. Called on the control runtime.
 pub async fn follow_upstreams(snapshots: Arc<Snapshots>) {
+    let mut loads = JoinSet::new();
     loop {
         // No snapshot is held meanwhile: its connections are to end with it.
         tokio::time::sleep(TICK).await;
         let snapshot = snapshots.current();
         futures_util::future::join_all(snapshot.upstreams.iter().map(|upstream| upstream.refresh_when_due())).await;
+        for upstream in snapshot.upstreams.iter().filter(|upstream| upstream.is_preload_due()) {
+            let upstream = upstream.clone();
+            loads.spawn(async move { upstream.preload().await });
+        }
+        while loads.try_join_next().is_some() {}
     }
 }
 

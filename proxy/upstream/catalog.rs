@@ -63,6 +63,25 @@ impl Catalog {
     pub fn has(&self, model: &str) -> bool {
         self.listing.load().models.iter().any(|listed| id(listed) == Some(model))
     }
+
+    /// Whether the upstream said of this model that it is not loaded.
+    pub(super) fn is_cold(&self, model: &str) -> bool {
+        self.listing.load().models.iter().any(|listed| id(listed) == Some(model) && is_not_loaded(listed))
+    }
+
+    /// The model was loaded, or has answered, since the upstream was asked; with this context, where that is known.
+    pub(super) fn warm(&self, model: &str, context_length: Option<u32>) {
+        self.listing.rcu(|listing| {
+            let mut listing = Listing::clone(listing);
+            for listed in listing.models.iter_mut().filter(|listed| id(listed) == Some(model) && is_not_loaded(listed)) {
+                listed.insert("state".into(), "loaded".into());
+                if let Some(length) = context_length {
+                    listed.insert("loaded_context_length".into(), length.into());
+                }
+            }
+            listing
+        });
+    }
 }
 
 impl Upstream {
@@ -96,6 +115,7 @@ impl Upstream {
                 self.healthy();
                 if old.state != State::Up {
                     self.catalog.native.forget();
+                    self.loads.begin_anew();
                 }
                 self.describe(&mut models).await;
                 Listing { models, state: State::Up }
@@ -138,6 +158,10 @@ impl Upstream {
         let items = body.get("data").and_then(Value::as_array).ok_or("GET /models answered without a `data` list")?;
         Ok(items.iter().filter_map(Value::as_object).filter(|model| id(model).is_some()).cloned().collect())
     }
+}
+
+fn is_not_loaded(listed: &Object) -> bool {
+    listed.get("state").is_some_and(|state| state == "not-loaded")
 }
 
 /// The model's name.

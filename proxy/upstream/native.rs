@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
 use super::Upstream;
@@ -12,7 +12,7 @@ use crate::chat::Object;
 use crate::config::document::UpstreamKind;
 
 /// Where it is, at the server's origin.
-const PATH: &str = "/api/v0/models";
+pub(super) const PATH: &str = "/api/v0/models";
 
 /// What is taken from it: `loaded` or `not-loaded`, and tokens.
 const FIELDS: [&str; 3] = ["state", "max_context_length", "loaded_context_length"];
@@ -60,11 +60,16 @@ impl Upstream {
     }
 
     async fn native_listing(&self) -> Option<Vec<Value>> {
-        let answer = self.request_to(Method::GET, self.base.join(PATH).ok()?).send().await.ok()?;
-        let mut body: Value = if answer.status().is_success() { answer.json().await.ok()? } else { return None };
-        match body.get_mut("data")?.take() {
-            Value::Array(listing) => Some(listing),
-            _ => None,
-        }
+        listing(self.request_to(Method::GET, self.base.join(PATH).ok()?)).await
+    }
+}
+
+/// The listing that this question gets; `None` where there is none.
+pub(super) async fn listing(question: RequestBuilder) -> Option<Vec<Value>> {
+    let answer = question.send().await.ok()?;
+    let mut body: Value = if answer.status().is_success() { answer.json().await.ok()? } else { return None };
+    match body.get_mut("data")?.take() {
+        Value::Array(listing) => Some(listing),
+        _ => None,
     }
 }

@@ -27,6 +27,7 @@ mod mcp_real;
 mod misbehaviour;
 mod models;
 mod outage;
+mod preload;
 #[cfg(feature = "python")]
 mod python;
 mod queue;

@@ -74,6 +74,18 @@ fn check_upstream(upstream: &Upstream, origin: &Origin, found: &mut Found) {
     for (key, timeout) in timeouts {
         found.need(!timeout.is_zero(), origin, key, "must be longer than nothing");
     }
+    for (model, options) in &upstream.preload {
+        let key = format!("preload.{model}");
+        found.need(upstream.kind != UpstreamKind::Demo, origin, &key, "is not for `kind: demo`, which has nothing to load");
+        let sizes = [
+            ("context_length", options.context_length),
+            ("eval_batch_size", options.eval_batch_size),
+            ("num_experts", options.num_experts),
+        ];
+        for (name, size) in sizes {
+            found.need(size != Some(0), origin, &format!("{key}.{name}"), "must be at least 1");
+        }
+    }
     found.need(upstream.max_concurrent != Some(0), origin, "max_concurrent", "must be at least 1");
     found.need(upstream.health.path.starts_with('/'), origin, "health.path", "must begin with `/`");
 }
@@ -99,6 +111,11 @@ mod tests {
         upstream("{ kind: demo, base_url: 'http://h/v1' }", "upstreams.up.base_url: is not for `kind: demo`");
         upstream("{ kind: demo, api_key: \"x\\n\" }", "upstreams.up.api_key: cannot be sent");
         upstream("{ kind: demo, idle_timeout: 0s }", "upstreams.up.idle_timeout: must be longer");
+        upstream("{ kind: demo, preload: { m: {} } }", "upstreams.up.preload.m: is not for `kind: demo`");
+        upstream(
+            "{ base_url: 'http://h/v1', preload: { m: { num_experts: 0 } } }",
+            "upstreams.up.preload.m.num_experts: must be at least 1",
+        );
         assert_eq!(found("upstreams: { up: { kind: demo } }"), [""; 0]);
         assert_eq!(found("upstreams: { 'a/b': { kind: demo } }").len(), 1);
     }
