@@ -2,30 +2,36 @@
 
 mod identity;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use http::{HeaderMap, HeaderName};
+use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use self::identity::Identity;
-use crate::config::document::{Anonymous as Rights, Auth, Client};
+use crate::config::document::{Anonymous as Rights, Auth, Client, Expiry, Limits, means};
 use crate::config::{BackgroundTasks, ClientTools, Progress};
 use crate::error::{Error, Kind, Result};
+use crate::limits::{Claim, Subject};
 
 /// The keys of a snapshot, hashed.
 #[derive(Debug, Default)]
 pub struct Access {
     keys: Vec<Entry>,
     anonymous: Caller,
+    /// Where wrong keys do not count.
+    exempt: Vec<IpNet>,
 }
 
 #[derive(Debug)]
 struct Entry {
     hash: [u8; 32],
     disabled: bool,
+    expires: Option<Expiry>,
     caller: Caller,
 }
 
@@ -36,7 +42,7 @@ pub struct Caller {
     user: Option<Arc<str>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Grant {
     id: Option<String>,
     models: Option<GlobSet>,
@@ -44,6 +50,8 @@ struct Grant {
     /// Lists of key ids do not hold.
     is_operator: bool,
     habits: Habits,
+    limits: Arc<Limits>,
+    user_limits: Arc<Limits>,
     /// Where its client writes whom it asks for; none for clients that are not trusted with that.
     identity: Option<Identity>,
 }
@@ -60,6 +68,12 @@ struct Habits {
     background_tasks: Option<BackgroundTasks>,
 }
 
+impl Entry {
+    fn is_valid(&self, now: SystemTime) -> bool {
+        !self.disabled && self.expires.is_none_or(|expires| !expires.is_over(now))
+    }
+}
+
 impl Access {
     /// Reads the keys. `Err` names the key of the document at fault.
     pub fn build(auth: &Auth) -> Result<Access, (String, String)> {
@@ -73,18 +87,24 @@ impl Access {
             let hash =
                 hash.ok_or_else(|| (format!("auth.keys[{i}]"), "needs a `key`, or a `key_sha256` of 64 hexadecimal digits".to_owned()))?;
             let caller = grant(Some(key.id.clone()), &key.rights).map_err(|(name, e)| (format!("auth.keys[{i}].{name}"), e))?;
-            keys.push(Entry { hash, disabled: key.disabled, caller });
+            keys.push(Entry { hash, disabled: key.disabled, expires: key.expires, caller });
         }
         let anonymous = match &auth.anonymous {
             Some(rights) => grant(None, rights).map_err(|(name, e)| (format!("auth.anonymous.{name}"), e))?,
             None => Caller::default(),
         };
-        Ok(Access { keys, anonymous })
+        let exempt = auth.failed_attempts.exempt.iter().filter_map(|network| network.parse().ok()).collect();
+        Ok(Access { keys, anonymous, exempt })
     }
 
     /// Whether callers need a key.
     pub fn has_keys(&self) -> bool {
         !self.keys.is_empty()
+    }
+
+    /// Whether wrong keys from this address are not counted.
+    pub fn is_exempt(&self, address: IpAddr) -> bool {
+        self.exempt.iter().any(|network| network.contains(&address))
     }
 
     /// Finds the caller by `Authorization: Bearer`, or by `x-api-key`, and its user. 401 without a key, or with one that does not count,
@@ -102,7 +122,7 @@ impl Access {
             }
         }
         match found {
-            Some(entry) if !entry.disabled => entry.caller.clone().with_user(headers),
+            Some(entry) if entry.is_valid(SystemTime::now()) => entry.caller.clone().with_user(headers),
             _ => Err(invalid()),
         }
     }
@@ -111,8 +131,7 @@ impl Access {
 impl Caller {
     /// The operator, whose scripts and tests may use every model, also one that is kept for some keys.
     pub fn operator() -> Caller {
-        let habits = Habits::default();
-        Caller::of(Grant { id: None, models: None, admin: false, is_operator: true, habits, identity: None })
+        Caller::of(Grant { is_operator: true, ..Grant::default() })
     }
 
     fn of(grant: Grant) -> Caller {
@@ -152,6 +171,19 @@ impl Caller {
     /// What separates this caller's state from other callers'.
     pub fn scope(&self) -> &str {
         self.key_id().unwrap_or_default()
+    }
+
+    /// The limits that hold for its requests, its key's first.
+    pub fn claims(&self) -> Vec<Claim> {
+        let Some(grant) = &self.grant else { return Vec::new() };
+        let mut claims = Vec::new();
+        if *grant.limits != Limits::default() {
+            claims.push(Claim { subject: Subject::Key(grant.id.clone()), limits: grant.limits.clone() });
+        }
+        if let Some(user) = self.user().filter(|_| *grant.user_limits != Limits::default()) {
+            claims.push(Claim { subject: Subject::User(grant.id.clone(), user.to_owned()), limits: grant.user_limits.clone() });
+        }
+        claims
     }
 
     /// Whether the caller may use the management endpoints by its key.
@@ -194,7 +226,7 @@ impl Caller {
     pub fn may_use(&self, model: &str, allow: Option<&[String]>) -> bool {
         let granted = self.grant.as_ref().and_then(|grant| grant.models.as_ref()).is_none_or(|models| models.is_match(model));
         let is_operator = self.grant.as_ref().is_some_and(|grant| grant.is_operator);
-        let allowed = |ids: &[String]| is_operator || self.key_id().is_some_and(|id| ids.iter().any(|allowed| allowed == id));
+        let allowed = |ids: &[String]| is_operator || self.key_id().is_some_and(|id| ids.iter().any(|allowed| means(allowed, id)));
         granted && allow.is_none_or(allowed)
     }
 
@@ -218,7 +250,8 @@ fn grant(id: Option<String>, rights: &Rights) -> Result<Caller, (&'static str, S
     };
     let trusted = rights.client == Some(Client::Openwebui);
     let identity = trusted.then(|| Identity::build(&rights.identity.clone().unwrap_or_default())).transpose()?;
-    Ok(Caller::of(Grant { id, models, admin: rights.admin, is_operator: false, habits, identity }))
+    let (limits, user_limits) = (Arc::new(rights.limits.clone()), Arc::new(rights.user_limits.clone()));
+    Ok(Caller::of(Grant { id, models, admin: rights.admin, is_operator: false, habits, limits, user_limits, identity }))
 }
 
 /// The models that may be used; `None` is all.
@@ -278,7 +311,14 @@ mod tests {
 
     fn key(id: &str, key: &str, models: &[&str]) -> Key {
         let models = Some(models.iter().map(|model| (*model).to_owned()).collect());
-        Key { id: id.into(), key: Some(key.into()), key_sha256: None, disabled: false, rights: Rights { models, ..Rights::default() } }
+        Key {
+            id: id.into(),
+            key: Some(key.into()),
+            key_sha256: None,
+            disabled: false,
+            expires: None,
+            rights: Rights { models, ..Rights::default() },
+        }
     }
 
     fn check(access: &Access, headers: &[(&'static str, &str)]) -> Result<Option<String>, Kind> {
@@ -297,7 +337,7 @@ mod tests {
             ..key("h", "", &["*"])
         };
         let disabled = Key { disabled: true, ..key("off", "no", &["*"]) };
-        let auth = Auth { keys: vec![key("a", "secret", &["*"]), hashed, disabled], anonymous: None };
+        let auth = Auth { keys: vec![key("a", "secret", &["*"]), hashed, disabled], ..Auth::default() };
         let access = Access::build(&auth).unwrap();
         let id = |id: &str| Ok(Some(id.to_owned()));
         assert_eq!(check(&access, &[("authorization", "bearer secret")]), id("a"));
@@ -311,13 +351,24 @@ mod tests {
     }
 
     #[test]
+    fn a_key_ends_with_its_time() {
+        let until = |expires: &str| Key { expires: Some(serde_json::from_value(expires.into()).unwrap()), ..key("a", "k", &["*"]) };
+        let known = |expires: &str| {
+            let access = Access::build(&Auth { keys: vec![until(expires)], ..Auth::default() }).unwrap();
+            check(&access, &[("authorization", "Bearer k")]).is_ok()
+        };
+        assert!(known("2999-01-01") && !known("2001-01-01"));
+    }
+
+    #[test]
     fn both_lists_must_agree() {
-        let access = Access::build(&Auth { keys: vec![key("a", "k", &["team/*", "gpt"])], anonymous: None }).unwrap();
+        let access = Access::build(&Auth { keys: vec![key("a", "k", &["team/*", "gpt"])], ..Auth::default() }).unwrap();
         let caller = &access.keys[0].caller;
         assert!(caller.may_use("team/writer", None) && caller.may_use("gpt", None));
         assert!(!caller.may_use("other", None) && !caller.is_unrestricted());
         assert!(caller.may_use("gpt", Some(&["a".into()])));
         assert!(!caller.may_use("gpt", Some(&["b".into()])));
+        assert!(caller.may_use("gpt", Some(&["x".into(), "[a-c]".into()])) && !caller.may_use("gpt", Some(&["b*".into()])));
         assert!(Caller::default().may_use("anything", None) && !Caller::default().may_use("x", Some(&["a".into()])));
     }
 

@@ -61,7 +61,8 @@ impl Page {
         if *self == Page::Reload { Method::POST } else { Method::GET }
     }
 
-    fn is_public(&self) -> bool {
+    /// Whether anybody may see it.
+    pub fn is_public(&self) -> bool {
         matches!(self, Page::Healthz | Page::Readyz)
     }
 }

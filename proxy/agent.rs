@@ -20,9 +20,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::chat::Object;
+use crate::config::document::Limits;
 use crate::config::{ClientTools, Policies, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::hooks::Hooks;
+use crate::limits::{Claim, Subject};
 use crate::python::Python;
 use crate::tools::Tools;
 use crate::upstream::Upstream;
@@ -88,12 +90,20 @@ pub struct Agent {
     pub progress: Option<Progress>,
     /// The ids of the keys that may use it; `None` is every key.
     pub allow: Option<Vec<String>>,
+    /// How much its clients together may use.
+    pub limits: Arc<Limits>,
 }
 
 impl Agent {
     /// Whether it only stands for its model, so that its requests may pass as they are.
     pub fn is_plain(&self) -> bool {
         self.definition == Definition::Alias && self.scripts.is_empty()
+    }
+
+    /// The limit that holds for requests to it, if it has one.
+    pub fn claim(&self) -> Option<Claim> {
+        let is_limited = *self.limits != Limits::default();
+        is_limited.then(|| Claim { subject: Subject::Agent(self.name.clone()), limits: self.limits.clone() })
     }
 
     /// Why the agent cannot run now, in words for the operator; empty when it can.

@@ -5,11 +5,13 @@ mod auth;
 mod decode;
 pub mod document;
 mod duration;
+mod expiry;
 mod fault;
 #[cfg(test)]
 mod golden;
 mod hint;
 mod hook;
+mod limits;
 pub mod load;
 mod mcp;
 mod pending;

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::access::Caller;
 use crate::error::{Error, Kind};
+use crate::limits::Standing;
 
 /// What every response to one request carries.
 #[derive(Debug, Clone, Default)]
@@ -21,12 +22,17 @@ pub struct Extra {
     pub request_id: String,
     /// The CORS headers, for a browser whose page may read the answer.
     pub cors: Option<cors::Grant>,
+    /// How far the caller is from its limits.
+    pub standing: Option<Box<Standing>>,
 }
 
 impl Extra {
     /// Adds the headers to a response.
     pub fn apply(&self, head: &mut ResponseHeader) -> pingora::Result<()> {
         head.insert_header("x-request-id", &self.request_id)?;
+        for (name, value) in self.standing.iter().flat_map(|standing| standing.headers()) {
+            head.insert_header(name, value)?;
+        }
         match &self.cors {
             Some(grant) => grant.apply(head),
             None => Ok(()),
@@ -82,7 +88,13 @@ impl Answer {
         }
         answer.close = matches!(
             error.kind,
-            Kind::NoKey | Kind::InvalidKey | Kind::TooLarge | Kind::RequestTimeout | Kind::BadRequest | Kind::MalformedJson
+            Kind::NoKey
+                | Kind::InvalidKey
+                | Kind::RateLimited
+                | Kind::TooLarge
+                | Kind::RequestTimeout
+                | Kind::BadRequest
+                | Kind::MalformedJson
         );
         answer
     }

@@ -64,6 +64,14 @@ kinds! {
     UnsupportedContentType = 415, "invalid_request_error", Some("unsupported_content_type");
     /// The upstream refused the request as the client wrote it (its own 4xx, its own words).
     UpstreamRejected = 400, "invalid_request_error", None;
+    /// The caller's requests per minute are used up, or too many wrong keys came from its address.
+    RateLimited = 429, "requests", Some("rate_limit_exceeded");
+    /// The caller's tokens per minute are used up.
+    TokensLimited = 429, "tokens", Some("rate_limit_exceeded");
+    /// The caller has as many requests under way as it may.
+    ConcurrencyLimited = 429, "requests", Some("concurrency_limit_exceeded");
+    /// The caller's budget for the day is used up.
+    QuotaExceeded = 429, "insufficient_quota", Some("insufficient_quota");
     /// The upstream is limiting us.
     UpstreamRateLimited = 429, "requests", Some("rate_limit_exceeded");
     /// All places at the upstream are taken (`max_concurrent`), and no more may wait for one, or not for longer.

@@ -1,5 +1,6 @@
 //! The phases of a request in the order in which they happen; each step is a verb that stands elsewhere.
 
+mod admission;
 mod context;
 mod forward;
 mod runs;
@@ -25,6 +26,7 @@ use crate::chat::peek::Peek;
 use crate::downstream::{body, cors};
 use crate::error::{Error, Kind, Result};
 use crate::flight::Flight;
+use crate::limits::{Counters, Failures};
 use crate::responses::kept::Responses;
 use crate::snapshot::reload::Snapshots;
 pub use context::Context;
@@ -41,13 +43,23 @@ pub struct Gateway {
     admin: admin::Admin,
     turns: Arc<Turns>,
     responses: Arc<Responses>,
+    counters: Arc<Counters>,
+    failures: Failures,
 }
 
 impl Gateway {
     /// `control` is the runtime on which reloads happen.
     pub fn new(snapshots: Arc<Snapshots>, flight: Arc<Flight>, control: tokio::runtime::Handle) -> Gateway {
         let admin = admin::Admin::new(snapshots.clone(), flight.clone(), control);
-        Gateway { snapshots, flight, admin, turns: Arc::default(), responses: Arc::default() }
+        Gateway {
+            snapshots,
+            flight,
+            admin,
+            turns: Arc::default(),
+            responses: Arc::default(),
+            counters: Arc::default(),
+            failures: Failures::default(),
+        }
     }
 
     /// Everything up to the upstream. `true` when the request is answered.
@@ -59,7 +71,11 @@ impl Gateway {
             return context.answer(session, preflight).await;
         }
         context.check_host(head)?;
-        if let Some(page) = admin::Page::find(head.uri.path()) {
+        let page = admin::Page::find(head.uri.path());
+        if !page.as_ref().is_some_and(admin::Page::is_public) {
+            self.check_failures(session, context)?;
+        }
+        if let Some(page) = page {
             let loopback = is_loopback(session);
             let head = session.req_header();
             let visitor = admin::Visitor { method: &head.method, headers: &head.headers, loopback };
@@ -79,14 +95,14 @@ impl Gateway {
             Shape::Responses => self.begin_run(session, context, &caller, Protocol::Responses).await,
             Shape::Response(id) => self.begin_kept(session, context, &caller, &id).await,
             Shape::Json => self.begin_json(session, context, &caller).await,
-            Shape::Other => begin_other(session, context, &caller).await,
+            Shape::Other => self.begin_other(session, context, &caller).await,
         }
     }
 
     /// A JSON body that no run answers: routed by its `model` where it has one.
     async fn begin_json(&self, session: &mut Session, context: &mut Context, caller: &Caller) -> Result<bool> {
         if session.as_downstream_mut().is_body_empty() {
-            return context.pass_on(caller, None);
+            return self.begin_other(session, context, caller).await;
         }
         if !caller.is_unrestricted() && has_dot_segments(session.req_header().uri.path()) {
             return Err(Error::new(Kind::BadRequest, "The path has a segment of dots."));
@@ -94,9 +110,11 @@ impl Gateway {
         let body = body::read(session, context.max_body()).await?;
         let peek = Peek::parse_any(&body)?;
         let Some(model) = peek.model.as_deref() else {
+            self.admit(context, caller, None, body.len())?;
             return context.pass_on(caller, Some(body));
         };
         let Route { target, rename } = context.snapshot.routes.find(model, caller)?;
+        self.admit(context, caller, None, body.len())?;
         match target {
             Target::Upstream(upstream) => context.forward(session, caller, Destination::new(upstream, rename), body, &peek).await,
             Target::Agent(alias) if alias.is_plain() => context.forward(session, caller, Destination::model_of(&alias), body, &peek).await,
@@ -106,13 +124,14 @@ impl Gateway {
             }
         }
     }
-}
 
-/// A request that is the default upstream's, whatever it is.
-async fn begin_other(session: &mut Session, context: &mut Context, caller: &Caller) -> Result<bool> {
-    body::check_declared(session.req_header(), context.max_body())?;
-    context.pass_on(caller, None)?;
-    if is_websocket(session.req_header()) { context.socket(session).await } else { Ok(false) }
+    /// A request that is the default upstream's, whatever it is.
+    async fn begin_other(&self, session: &mut Session, context: &mut Context, caller: &Caller) -> Result<bool> {
+        let declared = body::check_declared(session.req_header(), context.max_body())?;
+        self.admit(context, caller, None, declared.unwrap_or(0))?;
+        context.pass_on(caller, None)?;
+        if is_websocket(session.req_header()) { context.socket(session).await } else { Ok(false) }
+    }
 }
 
 /// What kind of request this is, by its head alone.
@@ -202,6 +221,9 @@ impl ProxyHttp for Gateway {
                 Err(pingora::Error::explain(pingora::ErrorType::ConnectionClosed, "the client left").into_down())
             }
             Err(error) => {
+                if error.kind == Kind::InvalidKey {
+                    self.count_failure(session, context);
+                }
                 context.refuse(session, error).await?;
                 Ok(true)
             }
@@ -267,6 +289,19 @@ impl ProxyHttp for Gateway {
 
     async fn response_filter(&self, _: &mut Session, head: &mut ResponseHeader, context: &mut Context) -> pingora::Result<()> {
         context.extra.apply(head)
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        piece: &mut Option<Bytes>,
+        _: bool,
+        context: &mut Context,
+    ) -> pingora::Result<Option<Duration>> {
+        if let Some(piece) = piece {
+            context.watch(piece);
+        }
+        Ok(None)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &pingora::Error, context: &mut Context) -> FailToProxy {

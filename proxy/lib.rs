@@ -3,7 +3,7 @@
 //!
 //! # One request
 //! ```text
-//! gateway::request_filter    snapshot -> access.check -> body::read -> routes.find
+//! gateway::request_filter    snapshot -> access.check -> body::read -> routes.find -> admit
 //!   Target::Upstream         Pingora streams it: peer, authorize, put_body
 //!   Target::Agent            opening.announce: hooks.on_request; answer::stream(session, events, agent.drive(run))
 //!     run.ask_model(prompt)    hooks.pre_prompt -> around.ask -> pieces -> hooks.on_chunk -> events
@@ -22,7 +22,7 @@
 //! - A failing tool is a result that the model reads; a failing hook is an error of the run.
 //! - Modules know those below them in this list, never those above.
 
-mod access;
+pub mod access;
 mod admin;
 mod agent;
 mod backoff;
@@ -36,6 +36,7 @@ mod flight;
 mod gateway;
 pub mod hooks;
 pub mod init;
+pub mod limits;
 pub mod logs;
 mod metrics;
 mod model;

@@ -2,7 +2,9 @@
 
 use std::sync::LazyLock;
 
-use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    CounterVec, Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
 /// The metrics of this process.
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -17,6 +19,8 @@ pub struct Metrics {
     runs: IntCounterVec,
     tool_calls: IntCounterVec,
     reloads: IntCounterVec,
+    limits_refused: IntCounterVec,
+    cost: CounterVec,
     upstream_waiting: IntGaugeVec,
     upstream_up: IntGaugeVec,
     upstream_breaker_opened: IntCounterVec,
@@ -50,6 +54,11 @@ impl Metrics {
             runs: counters(&registry, "runs_total", "Runs ended.", &["agent", "outcome"]),
             tool_calls: counters(&registry, "tool_calls_total", "Tool calls executed by runs.", &["provider", "outcome"]),
             reloads: counters(&registry, "reloads_total", "Reloads of the configuration.", &["outcome"]),
+            limits_refused: counters(&registry, "limits_refused_total", "Requests refused because a limit was reached.", &["limit"]),
+            cost: register(
+                &registry,
+                CounterVec::new(Opts::new("moongate_cost_total", "What tokens cost, in the currency of the prices."), &["target"]),
+            ),
             upstream_waiting: gauges(&registry, "upstream_waiting", "Requests that wait for a place at an upstream.", &["upstream"]),
             upstream_up: gauges(&registry, "upstream_up", "1 while an upstream answers, 0 while it does not.", &["upstream"]),
             upstream_breaker_opened: counters(
@@ -112,6 +121,16 @@ impl Metrics {
     /// A tool call was executed.
     pub fn tool_call(&self, provider: &str, ok: bool) {
         self.tool_calls.with_label_values(&[provider, if ok { "ok" } else { "error" }]).inc();
+    }
+
+    /// A request was refused; `limit` is the key of the limit in the configuration.
+    pub fn limit_refused(&self, limit: &str) {
+        self.limits_refused.with_label_values(&[limit]).inc();
+    }
+
+    /// The tokens of a request to this agent or upstream cost so much.
+    pub fn cost(&self, target: &str, cost: f64) {
+        self.cost.with_label_values(&[target]).inc_by(cost.max(0.0));
     }
 
     /// So many requests more wait for a place at this upstream.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::chat::incoming::{self, Decoder, Frame, Mending, Reader};
 use crate::chat::{Choice, Delta, Object, Prompt, Reply, outgoing};
 use crate::error::{Error, Kind, Result};
+use crate::limits::{Price, Prices};
 use crate::upstream::Upstream;
 use crate::upstream::breaker::Failure;
 use crate::upstream::catalog::root_cause;
@@ -34,6 +35,8 @@ pub struct ModelStream {
     frames: VecDeque<Frame>,
     /// What went wrong behind the frames.
     failure: Option<Error>,
+    /// What its tokens cost.
+    price: Option<Price>,
 }
 
 /// What comes from an upstream.
@@ -48,12 +51,12 @@ struct Answer {
 
 /// Asks the model, and when it fails before it has said anything, the others in their order. Each is asked when it is the turn of this key
 /// at its upstream. Returns once the upstream has begun to answer; a refusal of its is an error here.
-pub async fn ask(upstream: &Upstream, fallback: &[Candidate], prompt: &Prompt, key: Option<&str>) -> Result<ModelStream> {
+pub async fn ask(upstream: &Upstream, fallback: &[Candidate], prompt: &Prompt, key: Option<&str>, prices: &Prices) -> Result<ModelStream> {
     let mut fallback = Fallback::new(fallback);
     let mut instead = fallback.instead_of(upstream);
     loop {
         let (upstream, model) = instead.as_ref().map_or((upstream, &prompt.model), |other| (&*other.upstream, &other.model));
-        let asked = match begin(upstream, prompt, model, key).await {
+        let asked = match begin(upstream, prompt, model, key, prices).await {
             Ok(mut stream) if fallback.is_left() => stream.wait_for_words().await.map(|()| stream),
             asked => asked,
         };
@@ -72,7 +75,7 @@ fn concerns_upstream(kind: Kind) -> bool {
 }
 
 /// Asks one model; the upstream is always streamed from, so that it notices when we leave.
-async fn begin(upstream: &Upstream, prompt: &Prompt, model: &str, key: Option<&str>) -> Result<ModelStream> {
+async fn begin(upstream: &Upstream, prompt: &Prompt, model: &str, key: Option<&str>, prices: &Prices) -> Result<ModelStream> {
     upstream.make_ready(model).await;
     let place = upstream.enter(key).await?;
     let body = Bytes::from(outgoing::encode(prompt, model, &upstream.settings.repair, upstream.host()));
@@ -104,7 +107,7 @@ async fn begin(upstream: &Upstream, prompt: &Prompt, model: &str, key: Option<&s
     upstream.has_answered(model);
     let reader = Reader::new(content_type(&response), Mending::new(&upstream.settings.repair, prompt));
     let answer = Answer { response, reader, idle_timeout: upstream.settings.idle_timeout, _place: place };
-    Ok(ModelStream { answer: Some(answer), frames: VecDeque::new(), failure: None })
+    Ok(ModelStream { answer: Some(answer), frames: VecDeque::new(), failure: None, price: prices.of(&upstream.name, model) })
 }
 
 impl ModelStream {
@@ -115,7 +118,7 @@ impl ModelStream {
         completion.insert("choices".into(), json!([{ "index": 0, "message": message, "finish_reason": finish }]));
         completion.insert("usage".into(), json!(usage));
         let frames = VecDeque::from([Decoder::default().decode(completion)?]);
-        Ok(ModelStream { answer: None, frames, failure: None })
+        Ok(ModelStream { answer: None, frames, failure: None, price: None })
     }
 
     /// The reply of an agent in a model's place.
@@ -129,7 +132,10 @@ impl ModelStream {
     /// The next piece, or `None` when the reply is complete. A stream that breaks off is an error, never an end.
     pub async fn next(&mut self) -> Result<Option<Frame>> {
         loop {
-            if let Some(frame) = self.frames.pop_front() {
+            if let Some(mut frame) = self.frames.pop_front() {
+                if let (Some(price), Some(usage)) = (self.price, &mut frame.usage) {
+                    usage.set_cost(price.cost(usage));
+                }
                 return Ok(Some(frame));
             }
             if !self.read().await? {

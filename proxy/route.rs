@@ -68,6 +68,14 @@ impl Routes {
         listed
     }
 
+    /// What is kept for other keys is not there for this one, as far as that is the gateway's to say.
+    fn require_allowed(&self, model: &str, caller: &Caller, allow: Option<&[String]>) -> Result<()> {
+        match self.unknown {
+            UnknownModels::Reject if !caller.may_use(model, allow) => Err(unknown_model(model)),
+            _ => caller.require(model, allow),
+        }
+    }
+
     fn upstream(&self, name: &str) -> Option<&Arc<Upstream>> {
         self.upstreams.iter().find(|upstream| upstream.name == name)
     }
@@ -76,12 +84,13 @@ impl Routes {
 impl Models for Routes {
     /// In this order: an agent, an alias, `upstream/model`, the upstream that lists it, the default upstream.
     fn find(&self, model: &str, caller: &Caller) -> Result<Route> {
+        caller.require(model, None)?;
         if let Some(agent) = self.agents.get(model) {
-            caller.require(model, agent.allow.as_deref())?;
+            self.require_allowed(model, caller, agent.allow.as_deref())?;
             return Ok(Route { target: Target::Agent(agent.clone()), rename: None });
         }
         if let Some(alias) = self.aliases.get(model) {
-            caller.require(model, alias.allow.as_deref())?;
+            self.require_allowed(model, caller, alias.allow.as_deref())?;
             if let Some(run) = self.runs.get(model) {
                 return Ok(Route { target: Target::Agent(run.clone()), rename: None });
             }
@@ -91,7 +100,6 @@ impl Models for Routes {
             };
             return Ok(Route { target: Target::Upstream(upstream.clone()), rename: Some(alias.model.clone()) });
         }
-        caller.require(model, None)?;
         let prefixed = model.split_once('/').and_then(|(name, rest)| Some((self.upstream(name)?, rest)));
         if let Some((upstream, rest)) = prefixed {
             return Ok(Route { target: Target::Upstream(upstream.clone()), rename: Some(rest.to_owned()) });

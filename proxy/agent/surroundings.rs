@@ -11,6 +11,7 @@ use crate::chat::{Object, Prompt, ToolResult};
 use crate::config::document::Ordered;
 use crate::error::Result;
 use crate::hooks::Reach;
+use crate::limits::Prices;
 use crate::model::{self, ModelStream};
 use crate::python::Python;
 use crate::store::Store;
@@ -27,6 +28,16 @@ pub enum Target {
     Agent(Arc<Agent>),
     /// It is passed to this upstream.
     Upstream(Arc<Upstream>),
+}
+
+impl Target {
+    /// The agent that works on it.
+    pub fn agent(&self) -> Option<&Agent> {
+        match self {
+            Target::Agent(agent) => Some(agent),
+            Target::Upstream(_) => None,
+        }
+    }
 }
 
 /// A target and the name that the model has there, when it differs from the one in the request.
@@ -57,6 +68,8 @@ pub struct Surroundings {
     pub egress: Egress,
     /// What scripts keep; it outlives reloads.
     pub store: Arc<Store>,
+    /// What models cost.
+    pub prices: Arc<Prices>,
     /// Who answers in the place of models, tools and the world, when runs are rehearsed.
     pub stand_in: Option<Arc<dyn StandIn>>,
 }
@@ -84,6 +97,7 @@ impl Surroundings {
             python: self.python.clone(),
             egress: self.egress.clone(),
             store,
+            prices: self.prices.clone(),
             stand_in: self.stand_in.clone(),
         }
     }
@@ -93,7 +107,7 @@ impl Surroundings {
         match &self.stand_in {
             Some(stand_in) => ModelStream::of_message(stand_in.model(prompt).await?),
             // Apart from the run's own state, which runs within runs stack up.
-            None => Box::pin(model::ask(upstream, fallback, prompt, key)).await,
+            None => Box::pin(model::ask(upstream, fallback, prompt, key, &self.prices)).await,
         }
     }
 

@@ -97,6 +97,16 @@ impl Usage {
         self.total_tokens = self.total_tokens.saturating_add(total);
         sum(&mut self.details, &other.details);
     }
+
+    /// What the tokens cost, where a server or the configuration says so.
+    pub fn cost(&self) -> Option<f64> {
+        self.details.get("cost").and_then(Value::as_f64)
+    }
+
+    /// Says what they cost.
+    pub fn set_cost(&mut self, cost: f64) {
+        self.details.insert("cost".into(), cost.into());
+    }
 }
 
 fn append(whole: &mut Option<String>, piece: Option<&str>) {
@@ -133,6 +143,8 @@ fn sum(whole: &mut Object, other: &Object) {
             (Some(place), value) => {
                 if let (Some(a), Some(b)) = (place.as_u64(), value.as_u64()) {
                     *place = Value::from(a.saturating_add(b));
+                } else if let (Some(a), Some(b)) = (place.as_f64(), value.as_f64()) {
+                    *place = Value::from(a + b);
                 }
             }
             (None, value) => {

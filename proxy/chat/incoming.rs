@@ -13,6 +13,7 @@ use serde_json::Value;
 
 pub use decoder::{Decoder, Frame, Mending};
 pub use failure::{of_body, refused_credentials};
+pub use usage::read as read_usage;
 
 use super::sse;
 use crate::error::{Error, Kind, Result};

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::duration;
 pub use super::hook::*;
+use super::limits::Limits;
 pub use super::tool::*;
 
 /// One agent.
@@ -36,8 +37,10 @@ pub struct AgentDoc {
     pub policies: Policies,
     /// What is remembered between runs.
     pub session: Option<SessionDoc>,
-    /// The ids of the keys that may use it. Default: every key.
+    /// The ids of the keys that may use it, or patterns (`web*`). Default: every key.
     pub allow: Option<Vec<String>>,
+    /// How much all its clients together may use. Uses by other agents count for those.
+    pub limits: Limits,
     /// How its tools' progress is shown. A response has its calls as items unless this is `none`. Default: as the key says.
     pub progress: Option<Progress>,
     /// What becomes of the tools that the client brings. Default: as the key says.

@@ -1,9 +1,12 @@
 //! `auth`: who may use the gateway, and how much.
 
+use globset::Glob;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::agent::{BackgroundTasks, ClientTools, Progress};
+use super::expiry::Expiry;
+use super::limits::Limits;
 use super::secret::Secret;
 
 /// Who may use the gateway.
@@ -14,6 +17,30 @@ pub struct Auth {
     pub keys: Vec<Key>,
     /// What callers may do while there are no keys.
     pub anonymous: Option<Anonymous>,
+    /// What becomes of an address from which wrong keys come.
+    pub failed_attempts: FailedAttempts,
+}
+
+/// What becomes of an address from which wrong keys come: after so many it is told to wait, whatever key it brings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FailedAttempts {
+    /// How many requests with a wrong key may come per minute; 0 is no limit.
+    pub per_minute: u32,
+    /// Networks that are never told to wait: a proxy has everybody's address. Default: this machine itself.
+    pub exempt: Vec<String>,
+}
+
+impl Default for FailedAttempts {
+    fn default() -> Self {
+        FailedAttempts { per_minute: 60, exempt: vec!["127.0.0.0/8".into(), "::1/128".into()] }
+    }
+}
+
+/// Whether this item of a list of names means `name`: it is the name, or a pattern (`web*`) that it fits.
+pub fn means(item: &str, name: &str) -> bool {
+    let is_pattern = item.contains(['*', '?', '[', '{']);
+    item == name || (is_pattern && Glob::new(item).is_ok_and(|glob| glob.compile_matcher().is_match(name)))
 }
 
 /// Writes the rights once for both places where they may stand: serde's `flatten` would lose where each key is written.
@@ -39,13 +66,15 @@ macro_rules! rights {
             /// The key is refused.
             #[serde(default)]
             disabled: bool,
+            /// The key is refused from this day or instant on: `2027-01-31`, `2027-01-31T18:00:00Z`. Default: never.
+            expires: Option<Expiry>,
             $($(#[$attribute])* #[serde(default)] $field: $type,)*
         }
 
         impl From<Written> for Key {
             fn from(written: Written) -> Self {
-                let Written { id, key, key_sha256, disabled, $($field,)* } = written;
-                Key { id, key, key_sha256, disabled, rights: Anonymous { $($field,)* } }
+                let Written { id, key, key_sha256, disabled, expires, $($field,)* } = written;
+                Key { id, key, key_sha256, disabled, expires, rights: Anonymous { $($field,)* } }
             }
         }
     };
@@ -61,7 +90,9 @@ rights! {
     /// May use the management endpoints.
     admin: bool,
     /// How much may be used.
-    limits: KeyLimits,
+    limits: Limits,
+    /// How much each of its users may use, as far as it is trusted to say who they are.
+    user_limits: Limits,
     /// How the tools' progress is shown. A response has their calls as items unless this is `none`. Default: `auto`.
     progress: Option<Progress>,
     /// What becomes of the tools that the client brings to an agent. Default: `offer`; `ignore` with `client: openwebui`.
@@ -84,6 +115,8 @@ pub struct Key {
     pub key_sha256: Option<String>,
     /// The key is refused.
     pub disabled: bool,
+    /// When it begins to be refused.
+    pub expires: Option<Expiry>,
     /// What it may do.
     pub rights: Anonymous,
 }
@@ -120,16 +153,4 @@ impl Default for Identity {
             jwt_secret: None,
         }
     }
-}
-
-/// How much a key may use.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct KeyLimits {
-    /// Requests per minute: so many at once, refilled evenly. Default: no limit.
-    pub requests_per_minute: Option<u32>,
-    /// Tokens per minute. Default: no limit.
-    pub tokens_per_minute: Option<u64>,
-    /// Requests at once. Default: no limit.
-    pub concurrent: Option<u32>,
 }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 pub use super::agent::*;
 pub use super::auth::*;
+pub use super::expiry::Expiry;
+pub use super::limits::*;
 pub use super::mcp::*;
 pub use super::repair::*;
 pub use super::sandbox::*;
@@ -60,7 +62,8 @@ pub struct Document {
     pub redis: Option<Redis>,
     /// Python workers.
     pub python: Option<Python>,
-    /// Prices by model, per million tokens.
+    /// Prices, by the model's name at its upstream, alone or as `upstream/model`; patterns (`openai/*`) may be used, and the first that fits
+    /// counts.
     #[schemars(with = "BTreeMap<String, Price>")]
     pub prices: Ordered<Price>,
 }

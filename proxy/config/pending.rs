@@ -5,18 +5,7 @@ use super::fault::Fault;
 use super::load::Loaded;
 
 /// Keys of the gateway's document. `*` is any name, `[*]` any item.
-const DOCUMENT: [&str; 10] = [
-    "auth.anonymous.limits",
-    "auth.keys[*].limits",
-    "limits",
-    "prices",
-    "redis",
-    "runs",
-    "scripts",
-    "server.tls",
-    "sessions",
-    "telemetry.otlp_endpoint",
-];
+const DOCUMENT: [&str; 7] = ["limits", "redis", "runs", "scripts", "server.tls", "sessions", "telemetry.otlp_endpoint"];
 
 /// Keys of an agent's document.
 const AGENT: [&str; 1] = ["session"];

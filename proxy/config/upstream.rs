@@ -158,16 +158,6 @@ pub struct Alias {
     /// Scripts whose hooks fire, in this order.
     #[serde(default)]
     pub hooks: Vec<HookEntry>,
-    /// The ids of the keys that may use it. Default: every key.
+    /// The ids of the keys that may use it, or patterns (`web*`). Default: every key.
     pub allow: Option<Vec<String>>,
-}
-
-/// What a model costs, per million tokens.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Price {
-    /// Tokens of the prompt.
-    pub input: f64,
-    /// Tokens of the reply.
-    pub output: f64,
 }

@@ -10,7 +10,7 @@ mod state;
 mod tools;
 mod upstreams;
 
-use super::document::{HookEntry, HookOptions};
+use super::document::{HookEntry, HookOptions, means};
 use super::fault::{Fault, Origin};
 use super::hint::hint;
 use super::load::Loaded;
@@ -74,6 +74,9 @@ impl Found {
     fn allow(&mut self, allow: Option<&Vec<String>>, loaded: &Loaded, origin: &Origin, key: &str) {
         for (i, id) in allow.into_iter().flatten().enumerate() {
             let ids = loaded.document.auth.keys.iter().map(|key| key.id.as_str());
+            if ids.clone().any(|name| means(id, name)) {
+                continue;
+            }
             self.reference("key", id, ids, origin, &format!("{key}[{i}]"));
         }
     }

@@ -8,6 +8,7 @@ use http::{StatusCode, Version};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
+use super::admission::{Bill, Metered};
 use super::forward::Forward;
 use crate::access::Caller;
 use crate::agent::Agent;
@@ -16,6 +17,7 @@ use crate::config::document::Cors;
 use crate::downstream::{Answer, Extra, answer, cors};
 use crate::error::{Error, Kind, Result};
 use crate::flight::Flying;
+use crate::limits::Permit;
 use crate::metrics::METRICS;
 use crate::snapshot::Snapshot;
 
@@ -33,7 +35,11 @@ pub struct Context {
     pub(super) forward: Option<Forward>,
     /// Who is asking, once that is known.
     pub(super) caller: Option<Caller>,
-    agent: Option<Arc<Agent>>,
+    /// Its share of what its limits allow.
+    pub(super) permit: Option<Permit>,
+    /// What is watched of a plain answer.
+    pub(super) metered: Option<Box<Metered>>,
+    pub(super) agent: Option<Arc<Agent>>,
     failure: Option<Error>,
     started: Instant,
     _flying: Flying,
@@ -48,6 +54,8 @@ impl Context {
             answered: false,
             forward: None,
             caller: None,
+            permit: None,
+            metered: None,
             agent: None,
             failure: None,
             started: Instant::now(),
@@ -56,7 +64,7 @@ impl Context {
     }
 
     pub(super) fn identify(&mut self, head: &RequestHeader, cors: &Cors) {
-        self.extra = Extra { request_id: request_id(head), cors: cors::check(cors, &head.headers) };
+        self.extra = Extra { request_id: request_id(head), cors: cors::check(cors, &head.headers), standing: None };
     }
 
     /// HTTP/1.1 wants a `Host`, which Pingora does not ask for.
@@ -111,14 +119,11 @@ impl Context {
             Some(failure) => failure.kind == Kind::ClientGone,
             None => error.is_some_and(|e| *e.esource() == pingora::ErrorSource::Downstream),
         };
-        let status = if left { 499 } else { answer_begun(session).map_or(0, |status| status.as_u16()) };
+        let begun = answer_begun(session);
+        let status = if left { 499 } else { begun.map_or(0, |status| status.as_u16()) };
         let elapsed = self.started.elapsed();
-        let forward = self.forward.as_ref();
-        let target = match (&self.agent, forward) {
-            (Some(agent), _) => agent.name.as_str(),
-            (None, Some(forward)) => &forward.upstream().name,
-            (None, None) => "moongate",
-        };
+        let Bill { tokens, cost, estimated } = self.charge(begun);
+        let target = self.target_name();
         METRICS.request(target, status, elapsed.as_secs_f64());
         let head = session.req_header();
         let (method, path, id) = (head.method.as_str(), head.uri.path(), self.extra.request_id.as_str());
@@ -131,10 +136,19 @@ impl Context {
             let totals = self.ledger.totals();
             let outcome = self.failure.as_ref().map_or("ok", |failure| failure.kind.code().unwrap_or("invalid_request"));
             METRICS.run(&agent.name, outcome, totals.hops, totals.usage.prompt_tokens, totals.usage.completion_tokens);
-            let (hops, tools, tokens) = (totals.hops, totals.tool_calls, totals.usage.total_tokens);
-            tracing::info!(id, method, path, target, status, ms, hops, tools, tokens, outcome, key, user, reason, "run");
+            let (hops, tools) = (totals.hops, totals.tool_calls);
+            tracing::info!(id, method, path, target, status, ms, hops, tools, tokens, estimated, cost, outcome, key, user, reason, "run");
         } else {
-            tracing::info!(id, method, path, target, status, ms, key, user, reason, "request");
+            tracing::info!(id, method, path, target, status, ms, tokens, estimated, cost, key, user, reason, "request");
+        }
+    }
+
+    /// What the request was for: an agent, an upstream, or the gateway itself.
+    pub(super) fn target_name(&self) -> &str {
+        match (&self.agent, &self.forward) {
+            (Some(agent), _) => &agent.name,
+            (None, Some(forward)) => &forward.upstream().name,
+            (None, None) => "moongate",
         }
     }
 }

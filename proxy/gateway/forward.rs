@@ -136,6 +136,7 @@ impl Context {
         peek: &Peek,
     ) -> Result<bool> {
         let Destination { upstream, model, fallback } = to;
+        self.meter(model.as_deref().or(peek.model.as_deref()));
         let key = || caller.key_id().map(str::to_owned);
         let spare = |fallback| Box::new(Spare { fallback: Fallback::new(fallback), body: body.clone(), peek: peek.clone(), key: key() });
         let spare = fallback.filter(|fallback| !fallback.is_empty()).map(spare);
@@ -195,6 +196,10 @@ impl Context {
         }
         if let Some(value) = client.as_ref().or(upstream.authorization()) {
             head.insert_header(header::AUTHORIZATION, value)?;
+        }
+        if self.metered.is_some() && head.headers.contains_key(header::ACCEPT_ENCODING) {
+            // What is to be read must not be compressed.
+            head.remove_header(&header::ACCEPT_ENCODING);
         }
         head.insert_header(header::HOST, upstream.authority())?;
         head.insert_header("x-request-id", &self.extra.request_id)?;

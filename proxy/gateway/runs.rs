@@ -7,7 +7,7 @@ use pingora::proxy::Session;
 use serde_json::json;
 
 use super::forward::Destination;
-use super::{Context, Gateway, begin_other, require_json};
+use super::{Context, Gateway, require_json};
 use crate::access::Caller;
 use crate::agent::Agent;
 use crate::agent::opening::Opening;
@@ -55,6 +55,7 @@ impl Gateway {
         let peek = Peek::parse(&body)?;
         let model = peek.model.as_deref().ok_or_else(|| missing("model"))?;
         let Route { target, rename } = context.snapshot.routes.find(model, caller)?;
+        self.admit(context, caller, target.agent(), body.len())?;
         match target {
             Target::Agent(agent) if client::is_background(&session.req_header().headers, caller, &body) => {
                 context.forward(session, caller, Destination::model_of(&agent), body, &peek).await
@@ -113,7 +114,7 @@ impl Gateway {
 
     /// A response by its id: one that is kept here for this caller, else the upstream's.
     pub(super) async fn begin_kept(&self, session: &mut Session, context: &mut Context, caller: &Caller, id: &str) -> Result<bool> {
-        let Some(kept) = self.responses.find(caller.scope(), id) else { return begin_other(session, context, caller).await };
+        let Some(kept) = self.responses.find(caller.scope(), id) else { return self.begin_other(session, context, caller).await };
         let head = session.req_header();
         if head.method == Method::DELETE {
             self.responses.remove(caller.scope(), id);

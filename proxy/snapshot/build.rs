@@ -15,6 +15,7 @@ use crate::chat::Object;
 use crate::config::document::{Alias, McpTransport, Ordered};
 use crate::config::{AgentEntry, AgentKind, ClientTools, Fault, HookEntry, Loaded, Origin, Policies, validate};
 use crate::hooks::Hooks;
+use crate::limits::Prices;
 use crate::python::Python;
 use crate::route::Routes;
 use crate::tools::Tools;
@@ -82,6 +83,8 @@ pub(super) fn build(loaded: &Loaded, old: Option<&Snapshot>, control: &Handle) -
         return Err(faults);
     }
     let document = loaded.document.clone();
+    let prices = Prices::build(&document.prices);
+    let prices = prices.map_err(|(model, message)| vec![loaded.origin.fault(&format!("prices.{model}"), message)])?;
     let agents = Arc::new(agents);
     let aliases = document.models.clone();
     let routes = Arc::new(Routes::new(agents.clone(), aliases, runs, upstreams.clone(), document.server.unknown_models));
@@ -93,6 +96,7 @@ pub(super) fn build(loaded: &Loaded, old: Option<&Snapshot>, control: &Handle) -
         python: python.clone(),
         egress,
         store,
+        prices: Arc::new(prices),
         stand_in: None,
     });
     let watched = watched(loaded);
@@ -164,6 +168,7 @@ fn agent(entry: &AgentEntry, loaded: &Loaded, upstreams: &[Arc<Upstream>], aroun
             client_tools: doc.client_tools,
             progress: doc.progress,
             allow: doc.allow.clone(),
+            limits: Arc::new(doc.limits.clone()),
         }),
         _ => Err(faults),
     }
@@ -198,6 +203,7 @@ fn run_of_alias(name: &str, alias: &Alias, loaded: &Loaded, upstreams: &[Arc<Ups
         client_tools: Some(ClientTools::Offer),
         progress: None,
         allow: alias.allow.clone(),
+        limits: Arc::default(),
     })
 }
 

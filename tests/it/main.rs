@@ -11,6 +11,7 @@
 
 mod support;
 
+mod access;
 mod admin;
 mod agent;
 mod bodies;
@@ -22,6 +23,7 @@ mod harness;
 mod headers;
 mod hooks;
 mod keys;
+mod limits;
 mod lua_tests;
 mod mcp_real;
 mod misbehaviour;

@@ -73,10 +73,10 @@ async fn its_curl_commands_are_answered() {
     }
 }
 
-/// Every configuration in the README that is a whole one checks.
+/// Every configuration in the README and in the page about access that is a whole one checks.
 #[tokio::test]
 async fn its_configurations_check() {
-    for config in blocks("yaml").into_iter().filter(|block| block.contains("upstreams:")) {
+    for config in blocks("yaml").into_iter().chain(blocks_of("docs/access.md", "yaml")).filter(|block| block.contains("upstreams:")) {
         let ran = Setup::new(&config).run(&["check"]).await;
         assert_eq!(ran.code, Some(0), "{config}\n{}", ran.stderr);
     }

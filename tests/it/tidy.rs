@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 12] = [
     &["agent"],
     &["model", "tools", "hooks"],
     &["python", "upstream"],
-    &["access", "demo", "flight", "responses", "store"],
+    &["access", "demo", "flight", "limits", "responses", "store"],
     &["chat", "config"],
     &["backoff", "error", "metrics", "program", "sandbox", "tls"],
 ];

@@ -15,9 +15,16 @@ pub(super) fn take(chunk: &mut Object) -> Option<Usage> {
     own.or_else(|| of_choice(chunk).and_then(read)).or_else(|| of_vendor(chunk).and_then(read))
 }
 
-/// `None` for what says nothing, or nothing that can be.
-fn read(value: Value) -> Option<Usage> {
+/// Reads the usage of a chat or of a response. `None` for what says nothing, or nothing that can be.
+pub fn read(value: Value) -> Option<Usage> {
     let Value::Object(mut fields) = value else { return None };
+    for (name, chats) in
+        [("input_tokens", "prompt_tokens"), ("output_tokens", "completion_tokens"), ("input_tokens_details", "prompt_tokens_details")]
+    {
+        if let Some(value) = fields.remove(name) {
+            fields.entry(chats).or_insert(value);
+        }
+    }
     let mut count = |name: &str| fields.remove(name).map_or(0, |value| tokens(&value));
     let (prompt, completion, total) = (count("prompt_tokens"), count("completion_tokens"), count("total_tokens"));
     fields.retain(|_, value| !value.is_null());

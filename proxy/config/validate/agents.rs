@@ -1,6 +1,6 @@
 //! Agents: what each kind needs, and what their names may be.
 
-use super::{Found, tools};
+use super::{Found, auth, tools};
 use crate::config::agent::AgentKind;
 use crate::config::load::{AgentEntry, Loaded};
 
@@ -44,6 +44,7 @@ fn check_agent(agent: &AgentEntry, loaded: &Loaded, found: &mut Found) {
     }
     found.need(doc.policies.max_total_tokens != Some(0), origin, "policies.max_total_tokens", "must be at least 1");
     found.hooks(&doc.hooks, origin, "hooks");
+    auth::check_limits(&doc.limits, origin, "limits", found);
     found.allow(doc.allow.as_ref(), loaded, origin, "allow");
 }
 
@@ -66,6 +67,7 @@ mod tests {
         agent("model: m, module: 'a:b'", "module: is for `kind: sdk`");
         agent("model: m, upstream: pu", "upstream: there is no upstream `pu`; did you mean `up`?");
         agent("model: m, parameters: { stream: true }", "parameters.stream: is the gateway's");
+        agent("model: m, limits: { concurrent: 0 }", "limits.concurrent: must be at least 1");
         agent("model: m, policies: { timeout: 0s }", "policies.timeout: must be longer");
         let (faults, _) = both("upstreams: { d: { kind: demo } }\nagents: [{ name: a, kind: sdk }, { name: b, kind: sdk, module: x }]");
         assert_eq!(faults.len(), 2, "{faults:?}");

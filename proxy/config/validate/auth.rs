@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::Found;
-use crate::config::document::{Anonymous, Client};
+use crate::config::document::{Anonymous, Client, Limits};
 use crate::config::fault::Origin;
 use crate::config::load::Loaded;
 
@@ -33,6 +33,10 @@ pub(super) fn check(loaded: &Loaded, found: &mut Found) {
         found.need(secrets.insert((name, secret)), &origin, name, "is the same as another key's");
         check_rights(&key.rights, &origin, found);
     }
+    for (i, network) in auth.failed_attempts.exempt.iter().enumerate() {
+        let key = format!("auth.failed_attempts.exempt[{i}]");
+        found.need(network.parse::<ipnet::IpNet>().is_ok(), &loaded.origin, &key, "must be a network such as `10.0.0.0/8` or `::1/128`");
+    }
     if let Some(anonymous) = &auth.anonymous {
         let origin = loaded.origin.part("auth.anonymous");
         check_rights(anonymous, &origin, found);
@@ -47,15 +51,23 @@ fn check_rights(rights: &Anonymous, origin: &Origin, found: &mut Found) {
     found.need(trusted, origin, "identity", "is believed only with `client: openwebui`");
     let short = rights.identity.as_ref().and_then(|identity| identity.jwt_secret.as_ref()).is_some_and(|secret| secret.expose().is_empty());
     found.need(!short, origin, "identity.jwt_secret", "must not be empty");
-    let limits = &rights.limits;
-    let limits = [
+    check_limits(&rights.limits, origin, "limits", found);
+    check_limits(&rights.user_limits, origin, "user_limits", found);
+}
+
+/// Limits of a key, its users or an agent.
+pub(super) fn check_limits(limits: &Limits, origin: &Origin, section: &str, found: &mut Found) {
+    let counts = [
         ("requests_per_minute", limits.requests_per_minute.map(u64::from)),
         ("tokens_per_minute", limits.tokens_per_minute),
         ("concurrent", limits.concurrent.map(u64::from)),
+        ("tokens_per_day", limits.tokens_per_day),
     ];
-    for (key, limit) in limits {
-        found.need(limit != Some(0), origin, &format!("limits.{key}"), "must be at least 1; `disabled: true` refuses a key");
+    for (key, limit) in counts {
+        found.need(limit != Some(0), origin, &format!("{section}.{key}"), "must be at least 1; `disabled: true` refuses a key");
     }
+    let is_money = limits.cost_per_day.is_none_or(|cost| cost > 0.0 && cost.is_finite());
+    found.need(is_money, origin, &format!("{section}.cost_per_day"), "must be above 0");
 }
 
 #[cfg(test)]
@@ -71,8 +83,11 @@ mod tests {
         keys("{ id: a, key: 'a b' }", "[0].key: must be ASCII");
         keys("{ id: a, key: k }, { id: a, key: l }", "[1].id: belongs to another");
         keys("{ id: a, key: k }, { id: b, key: k }", "[1].key: is the same");
+        finds("auth: { failed_attempts: { exempt: [me] } }", "auth.failed_attempts.exempt[0]: must be a network");
         let (faults, _) = both("upstreams: { d: { kind: demo } }\nauth: { anonymous: { limits: { concurrent: 0 } } }");
         assert_eq!(faults.len(), 1, "{faults:?}");
+        keys("{ id: a, key: k, limits: { cost_per_day: -1 } }", "[0].limits.cost_per_day: must be above 0");
+        keys("{ id: a, key: k, user_limits: { tokens_per_day: 0 } }", "[0].user_limits.tokens_per_day: must be at least 1");
     }
 
     #[test]

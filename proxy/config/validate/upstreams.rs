@@ -41,8 +41,8 @@ pub(super) fn check(loaded: &Loaded, found: &mut Found) {
         found.allow(alias.allow.as_ref(), loaded, &origin, "allow");
     }
     for (model, price) in &document.prices {
-        for (key, price) in [("input", price.input), ("output", price.output)] {
-            found.need(price >= 0.0, origin, &format!("prices.{model}.{key}"), "must not be negative");
+        for (key, price) in [("input", price.input), ("cached_input", price.cached_input.unwrap_or(0.0)), ("output", price.output)] {
+            found.need(price >= 0.0 && price.is_finite(), origin, &format!("prices.{model}.{key}"), "must not be negative");
         }
     }
 }
