@@ -1,6 +1,7 @@
 //! moongate's own pages: what there is, how it is, and the reload. Everything else passes to the upstreams.
 
 pub mod models;
+mod sessions;
 
 use std::sync::Arc;
 
@@ -35,6 +36,10 @@ pub enum Page {
     Upstreams,
     /// Every MCP server.
     McpServers,
+    /// The sessions that are remembered.
+    Sessions,
+    /// One session.
+    Session(String),
     /// Reads the configuration again.
     Reload,
 }
@@ -50,15 +55,23 @@ impl Page {
             "/upstreams" => Page::Upstreams,
             "/mcp/servers" => Page::McpServers,
             "/reload" => Page::Reload,
+            "/sessions" => Page::Sessions,
             path => {
-                let name = path.strip_prefix("/agents/")?;
-                Page::Agent(percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned())
+                let decoded = |name: &str| percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned();
+                match path.strip_prefix("/sessions/") {
+                    Some(id) => Page::Session(decoded(id)),
+                    None => Page::Agent(decoded(path.strip_prefix("/agents/")?)),
+                }
             }
         })
     }
 
-    fn method(&self) -> Method {
-        if *self == Page::Reload { Method::POST } else { Method::GET }
+    fn methods(&self) -> &'static [Method] {
+        match self {
+            Page::Reload => &[Method::POST],
+            Page::Session(_) => &[Method::GET, Method::HEAD, Method::DELETE],
+            _ => &[Method::GET, Method::HEAD],
+        }
     }
 
     /// Whether anybody may see it.
@@ -82,15 +95,20 @@ impl Admin {
 
     /// Answers a request for a page, if this visitor may see it.
     pub async fn open(&self, page: Page, visitor: Visitor<'_>, snapshot: &Snapshot) -> Result<Answer> {
-        let method = page.method();
-        if *visitor.method != method && !(method == Method::GET && *visitor.method == Method::HEAD) {
-            let error = Error::new(Kind::MethodNotAllowed, format!("This page is answered to {method} only."));
-            return Ok(Answer::error(&error).header("allow", method.as_str()));
+        let methods = page.methods();
+        if !methods.contains(visitor.method) {
+            let allowed = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+            let error = Error::new(Kind::MethodNotAllowed, format!("This page is answered to {allowed} only."));
+            return Ok(Answer::error(&error).header("allow", &allowed));
+        }
+        if let Page::Sessions | Page::Session(_) = page {
+            return sessions::open(&page, &visitor, snapshot).await;
         }
         if !page.is_public() {
             visitor.authorize(snapshot)?;
         }
         Ok(match page {
+            Page::Sessions | Page::Session(_) => return Err(Error::new(Kind::NotFound, "There is no such page.")),
             Page::Healthz => Answer::json(&json!({ "status": "ok" })),
             Page::Readyz => self.readiness(),
             Page::Metrics => {
@@ -155,6 +173,8 @@ impl Admin {
 pub struct Visitor<'a> {
     /// The request's method.
     pub method: &'a Method,
+    /// What stands behind the path's `?`.
+    pub query: &'a str,
     /// The request's headers.
     pub headers: &'a HeaderMap,
     /// The connection comes from this machine.

@@ -5,6 +5,7 @@ pub mod alias;
 pub mod declared;
 mod format;
 pub mod ledger;
+pub mod memory;
 pub mod opening;
 pub mod reach;
 pub mod run;
@@ -20,7 +21,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::chat::Object;
-use crate::config::document::Limits;
+use crate::config::document::{Limits, SessionDoc};
 use crate::config::{ClientTools, Policies, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::hooks::Hooks;
@@ -90,6 +91,8 @@ pub struct Agent {
     pub progress: Option<Progress>,
     /// The ids of the keys that may use it; `None` is every key.
     pub allow: Option<Vec<String>>,
+    /// What is remembered between its runs.
+    pub session: SessionDoc,
     /// How much its clients together may use.
     pub limits: Arc<Limits>,
 }
@@ -146,6 +149,7 @@ impl Agent {
 
     async fn attempt(&self, run: &mut Run) -> Result<()> {
         let driving = async {
+            run.recall().await?;
             match self.definition {
                 Definition::Alias => alias::drive(run).await,
                 // In a rehearsal the model is played, and only the hooks are at stake.

@@ -78,7 +78,8 @@ impl Gateway {
         if let Some(page) = page {
             let loopback = is_loopback(session);
             let head = session.req_header();
-            let visitor = admin::Visitor { method: &head.method, headers: &head.headers, loopback };
+            let visitor =
+                admin::Visitor { method: &head.method, query: head.uri.query().unwrap_or_default(), headers: &head.headers, loopback };
             let answer = self.admin.open(page, visitor, &snapshot).await?;
             return context.answer(session, answer).await;
         }

@@ -46,6 +46,8 @@ mod responses;
 mod route;
 pub mod sandbox;
 pub mod server;
+mod sessions;
+mod shelf;
 pub mod snapshot;
 mod store;
 pub mod testing;

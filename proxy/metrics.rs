@@ -32,6 +32,8 @@ pub struct Metrics {
     pub python_workers: IntGauge,
     /// Runs and calls that are alive in Python workers, as these say themselves once a second.
     pub python_tasks: IntGauge,
+    /// What the sessions in memory take.
+    pub session_bytes: IntGauge,
     /// Requests being worked on.
     pub in_flight: IntGauge,
     /// 1 while the configuration on disk is the one that serves.
@@ -93,6 +95,10 @@ impl Metrics {
             python_tasks: register(
                 &registry,
                 IntGauge::new("moongate_python_tasks", "Runs and calls that are alive in Python workers, as these say themselves."),
+            ),
+            session_bytes: register(
+                &registry,
+                IntGauge::new("moongate_session_bytes", "What the sessions that are remembered in memory take."),
             ),
             in_flight: register(&registry, IntGauge::new("moongate_requests_in_flight", "Requests being worked on.")),
             config_current: register(

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::run::{aborted, rejected};
 use super::scene::Scene;
 use crate::chat::Object;
 use crate::chat::request::ChatRequest;
 use crate::error::Result;
 use crate::hooks::{Head, Headers, HookRun, Point, RunView, Verdict};
+use crate::sessions::name;
 
 /// Whom a run is for, as the client says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,7 +36,8 @@ impl Opening {
             headers: scene.headers(),
             key: scene.caller.key_id().map(str::to_owned),
             user: scene.caller.user().map(str::to_owned),
-            session: session(&scene.headers(), scene.caller.chat_header(), None),
+            // A session that is none is refused when the request is read.
+            session: scene.session_of_headers().ok().flatten(),
             depth: scene.depth as usize,
         };
         let hooks = scene.agent.hooks.begin(view, scene.clone());
@@ -63,14 +63,24 @@ impl Opening {
         Ok(())
     }
 
-    /// Lets the hooks know whom the request is for, now that it is read. Returns it.
-    pub(super) fn identify(&mut self, request: &ChatRequest) -> Client {
+    /// Lets the hooks know whom the request is for, now that it is read. Returns it. `Err` names where a session is none.
+    pub(super) fn identify(&mut self, request: &ChatRequest) -> Result<Client> {
         let caller = &self.scene.caller;
-        let session = session(&self.scene.headers(), caller.chat_header(), request.rest.get("metadata"));
-        let session = session.or_else(|| said(request.session.as_deref()?));
+        let of_metadata = request.rest.get("metadata").and_then(|metadata| metadata.get("session_id")?.as_str());
+        let session = match self.scene.session_of_headers()? {
+            Some(session) => Some(session),
+            None => name::check(of_metadata.or(request.session.as_deref()).unwrap_or_default(), "metadata.session_id")?,
+        };
         let client = Client { user: caller.user().map(str::to_owned).or_else(|| user(&request.rest)), session };
         self.hooks.set_client(client.user.clone(), client.session.clone());
-        client
+        Ok(client)
+    }
+}
+
+impl Scene {
+    /// The session that the client's headers name: the configured ones first, then Open WebUI's chat.
+    fn session_of_headers(&self) -> Result<Option<String>> {
+        session(&self.headers(), self.around.sessions.headers().iter().map(String::as_str).chain([self.caller.chat_header()]))
     }
 }
 
@@ -79,10 +89,9 @@ fn user(fields: &Object) -> Option<String> {
     ["user", "safety_identifier"].iter().find_map(|name| said(fields.get(*name)?.as_str()?))
 }
 
-/// The conversation: `x-session-id`, Open WebUI's chat, or `metadata.session_id`.
-fn session(headers: &Headers, chat_header: &str, metadata: Option<&Value>) -> Option<String> {
-    let header = |wanted: &str| said(&headers.iter().find(|(name, _)| name == wanted)?.1);
-    header("x-session-id").or_else(|| header(chat_header)).or_else(|| said(metadata?.get("session_id")?.as_str()?))
+fn session<'a>(headers: &Headers, mut names: impl Iterator<Item = &'a str>) -> Result<Option<String>> {
+    let found = names.find_map(|wanted| headers.iter().find(|(name, value)| name == wanted && !value.trim().is_empty()));
+    found.map_or(Ok(None), |(name, value)| name::check(value, name))
 }
 
 fn said(text: &str) -> Option<String> {
@@ -91,7 +100,7 @@ fn said(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -101,11 +110,11 @@ mod tests {
         assert_eq!(user(&fields(json!({ "user": " ada ", "safety_identifier": "x" }))), Some("ada".into()));
         assert_eq!(user(&fields(json!({ "user": "", "safety_identifier": "x" }))), Some("x".into()));
         assert_eq!(user(&fields(json!({ "user": 7 }))), None);
-        let headers = |name: &str| vec![(name.to_owned(), "h".to_owned())];
-        let metadata = json!({ "session_id": "m" });
-        assert_eq!(session(&headers("x-session-id"), "x-chat", Some(&metadata)), Some("h".into()));
-        assert_eq!(session(&headers("x-chat"), "x-chat", None), Some("h".into()));
-        assert_eq!(session(&headers("x-other"), "x-chat", Some(&metadata)), Some("m".into()));
-        assert_eq!(session(&Vec::new(), "x-chat", None), None);
+        let headers =
+            vec![("x-chat".to_owned(), "c".to_owned()), ("x-empty".to_owned(), " ".to_owned()), ("x-bad".to_owned(), "a\tb".to_owned())];
+        let session = |names: &[&str]| session(&headers, names.iter().copied());
+        assert_eq!(session(&["x-empty", "x-chat"]).unwrap(), Some("c".into()));
+        assert_eq!(session(&["x-other"]).unwrap(), None);
+        assert_eq!(session(&["x-bad", "x-chat"]).unwrap_err().param.as_deref(), Some("x-bad"));
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::Definition;
 use super::format::Format;
+use super::memory::{End, Memory};
 use super::opening::{Client, Opening};
 use super::scene::Scene;
 use super::tool_calls::ToolCalls;
@@ -40,6 +41,8 @@ pub struct Run {
     pub(super) last_call: bool,
     /// The form that the answer must have; its text is kept back while this is here.
     pub(super) format: Option<Box<Format>>,
+    /// The session, where the client names one.
+    pub(super) memory: Option<Box<Memory>>,
 }
 
 /// What a reply of the model asks for.
@@ -79,7 +82,7 @@ impl Turn {
 impl Run {
     /// Begins the run on its request. It is heard through `voice`.
     pub fn begin(mut opening: Opening, mut request: ChatRequest, voice: Voice) -> Result<Run> {
-        let client = opening.identify(&request);
+        let client = opening.identify(&request)?;
         let Opening { scene, hooks, id } = opening;
         let agent = &scene.agent;
         if request.n() > 1 && agent.definition != Definition::Alias {
@@ -108,7 +111,22 @@ impl Run {
             has_spoken: false,
             last_call: false,
             format: None,
+            memory: None,
         })
+    }
+
+    /// Reads what the session has of earlier turns, once, and puts it into the conversation.
+    pub async fn recall(&mut self) -> Result<()> {
+        self.memory = Memory::open(&self.scene, self.client.session.as_deref(), &mut self.request).await?;
+        Ok(())
+    }
+
+    /// The turn is over: the session has it before the client reads the end of the answer. `Err` when it could not be kept.
+    pub async fn remember(&mut self, end: End) -> Result<()> {
+        match self.memory.take() {
+            Some(memory) => memory.keep(end).await,
+            None => Ok(()),
+        }
     }
 
     /// The prompt that the first hop begins with: instructions, the conversation, all tools. `Err` when the client's form is none.
@@ -234,6 +252,9 @@ impl Run {
         let results = self.tool_calls().execute(&turn.ours).await?;
         let mut messages = vec![Message::asking(turn.reply.content.as_deref().unwrap_or_default(), &turn.ours)];
         messages.extend(results);
+        if let Some(memory) = &mut self.memory {
+            memory.note(&messages);
+        }
         Ok(messages)
     }
 
@@ -260,11 +281,18 @@ impl Run {
 
     /// The model asks for the client's tools: executes ours, keeps them for the next request, hands back theirs.
     pub async fn hand_back(&mut self, mut turn: Turn) -> Result<()> {
+        let mut ours = Vec::new();
         if !turn.ours.is_empty() {
             turn.rename_theirs();
             let results = self.tool_calls().execute(&turn.ours).await?;
             let calls = turn.reply.calls().cloned().collect();
-            self.scene.turns.keep(self.scene.caller.scope(), &turn.theirs, Half { calls, results });
+            self.scene.turns.keep(self.scene.caller.scope(), &turn.theirs, Half { calls, results: results.clone() });
+            ours = results;
+        }
+        if let Some(memory) = &mut self.memory {
+            let calls: Vec<ToolCall> = turn.reply.calls().cloned().collect();
+            memory.note(&[Message::asking(turn.reply.content.as_deref().unwrap_or_default(), &calls)]);
+            memory.note(&ours);
         }
         self.release(turn.reply.content.as_deref()).await?;
         // Text that comes with the calls is a reply like any other; calls alone are none yet.

@@ -118,6 +118,9 @@ impl Run {
 
     pub(super) async fn send(&mut self, delta: Delta) -> Result<()> {
         self.has_spoken |= delta.content.is_some();
+        if let (Some(memory), Some(text), 0) = (&mut self.memory, &delta.content, delta.choice) {
+            memory.tell(text);
+        }
         self.voice.say(delta).await
     }
 }

@@ -14,6 +14,7 @@ use crate::hooks::Reach;
 use crate::limits::Prices;
 use crate::model::{self, ModelStream};
 use crate::python::Python;
+use crate::sessions::Sessions;
 use crate::store::Store;
 use crate::tools::Tool;
 use crate::tools::egress::Egress;
@@ -68,6 +69,8 @@ pub struct Surroundings {
     pub egress: Egress,
     /// What scripts keep; it outlives reloads.
     pub store: Arc<Store>,
+    /// The conversations that are remembered; they outlive reloads.
+    pub sessions: Arc<Sessions>,
     /// What models cost.
     pub prices: Arc<Prices>,
     /// Who answers in the place of models, tools and the world, when runs are rehearsed.
@@ -97,6 +100,7 @@ impl Surroundings {
             python: self.python.clone(),
             egress: self.egress.clone(),
             store,
+            sessions: self.sessions.clone(),
             prices: self.prices.clone(),
             stand_in: self.stand_in.clone(),
         }

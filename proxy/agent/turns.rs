@@ -3,11 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lru::LruCache;
-use tokio::time::Instant;
-
 use crate::chat::{Message, ToolCall};
 use crate::responses::ITEM_OF_OURS;
+use crate::shelf::Shelf;
 
 /// How long our half of a turn is kept.
 const KEPT_FOR: Duration = Duration::from_secs(3600);
@@ -16,20 +14,13 @@ const KEPT_FOR: Duration = Duration::from_secs(3600);
 const MAX_BYTES: usize = 64 << 20;
 
 /// Our halves of turns, by the caller's key and the id of a client's call.
-#[derive(Debug, Default)]
-pub struct Turns(Mutex<Shelf>);
-
 #[derive(Debug)]
-struct Shelf {
-    kept: LruCache<(String, String), Kept>,
-    bytes: usize,
-}
+pub struct Turns(Mutex<Shelf<(String, String), Arc<Half>>>);
 
-#[derive(Debug, Clone)]
-struct Kept {
-    at: Instant,
-    bytes: usize,
-    ours: Arc<Half>,
+impl Default for Turns {
+    fn default() -> Self {
+        Turns(Mutex::new(Shelf::new(MAX_BYTES)))
+    }
 }
 
 /// The gateway's calls of one turn and what came of them.
@@ -39,25 +30,6 @@ pub struct Half {
     pub calls: Vec<ToolCall>,
     /// The results of ours, one `tool` message for each.
     pub results: Vec<Message>,
-}
-
-impl Default for Shelf {
-    fn default() -> Self {
-        Shelf { kept: LruCache::unbounded(), bytes: 0 }
-    }
-}
-
-impl Shelf {
-    fn put(&mut self, key: (String, String), kept: Kept) {
-        self.bytes += kept.bytes;
-        if let Some(replaced) = self.kept.put(key, kept) {
-            self.bytes -= replaced.bytes;
-        }
-        // The oldest go when there is too much, and when their time is over.
-        while self.kept.peek_lru().is_some_and(|(_, oldest)| self.bytes > MAX_BYTES || oldest.at.elapsed() >= KEPT_FOR) {
-            self.bytes -= self.kept.pop_lru().map_or(0, |(_, oldest)| oldest.bytes);
-        }
-    }
 }
 
 impl Half {
@@ -71,10 +43,10 @@ impl Half {
 impl Turns {
     /// Keeps our half of a turn for the request that brings the results of `theirs`.
     pub fn keep(&self, caller: &str, theirs: &[ToolCall], ours: Half) {
-        let kept = Kept { at: Instant::now(), bytes: ours.size(), ours: Arc::new(ours) };
+        let (bytes, ours) = (ours.size(), Arc::new(ours));
         let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for call in theirs {
-            shelf.put((caller.to_owned(), call.id.clone()), kept.clone());
+            shelf.put((caller.to_owned(), call.id.clone()), ours.clone(), bytes, KEPT_FOR);
         }
     }
 
@@ -94,12 +66,11 @@ impl Turns {
 
     fn find(&self, caller: &str, message: &Message) -> Option<Arc<Half>> {
         let calls = message.0.get("tool_calls")?.as_array()?;
-        let shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = calls.iter().find_map(|call| {
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.iter().find_map(|call| {
             let id = call.get("id")?.as_str()?.to_owned();
-            shelf.kept.peek(&(caller.to_owned(), id)).cloned()
-        })?;
-        (kept.at.elapsed() < KEPT_FOR).then_some(kept.ours)
+            shelf.get(&(caller.to_owned(), id)).cloned()
+        })
     }
 }
 
@@ -176,6 +147,6 @@ mod tests {
         assert!(!found("a") && !found("b") && found("c"));
         tokio::time::advance(KEPT_FOR).await;
         turns.keep("key", &[call("d")], Half { calls: vec![], results: vec![] });
-        assert_eq!(turns.0.lock().unwrap().kept.len(), 1);
+        assert_eq!(turns.0.lock().unwrap().iter().count(), 1);
     }
 }

@@ -13,11 +13,19 @@ const HISTORY: &str = "<chat_history>";
 
 /// Whether this request is one: by its header, else by its form. `header` is the value of `HEADER`.
 pub fn is_background(header: Option<&str>, body: &[u8]) -> bool {
-    // Of an ordinary chat the header is empty.
-    header.is_some_and(|task| !matches!(task.trim(), "" | "None" | "null" | "{{TASK}}")) || has_form(body)
+    names_task(header) || has_form(body)
 }
 
-/// One message of the user's, made by a template, not streamed.
+/// The same of a request that is read.
+pub fn is_task(header: Option<&str>, stream: bool, messages: &[Message]) -> bool {
+    names_task(header) || is_template(stream, messages)
+}
+
+/// Of an ordinary chat the header is empty.
+fn names_task(header: Option<&str>) -> bool {
+    header.is_some_and(|task| !matches!(task.trim(), "" | "None" | "null" | "{{TASK}}"))
+}
+
 fn has_form(body: &[u8]) -> bool {
     if memchr::memmem::find(body, OPENING.as_bytes()).is_none() {
         return false;
@@ -31,9 +39,14 @@ fn has_form(body: &[u8]) -> bool {
         messages: Vec<Message>,
     }
     let Ok(Chat { stream, messages }) = serde_json::from_slice(body) else { return false };
-    let [message] = &messages[..] else { return false };
+    is_template(stream == Some(true), &messages)
+}
+
+/// One message of the user's, made by a template, not streamed.
+fn is_template(stream: bool, messages: &[Message]) -> bool {
+    let [message] = messages else { return false };
     let text = message.words();
-    stream != Some(true) && message.role() == "user" && text.trim_start().starts_with(OPENING) && text.contains(HISTORY)
+    !stream && message.role() == "user" && text.trim_start().starts_with(OPENING) && text.contains(HISTORY)
 }
 
 #[cfg(test)]

@@ -35,8 +35,8 @@ pub struct AgentDoc {
     pub tools: Vec<ToolDoc>,
     /// Limits of a run.
     pub policies: Policies,
-    /// What is remembered between runs.
-    pub session: Option<SessionDoc>,
+    /// What is remembered between runs that name the same session.
+    pub session: SessionDoc,
     /// The ids of the keys that may use it, or patterns (`web*`). Default: every key.
     pub allow: Option<Vec<String>>,
     /// How much all its clients together may use. Uses by other agents count for those.
@@ -112,30 +112,34 @@ pub enum OnLimit {
     Error,
 }
 
-/// What is remembered between runs.
+/// What is remembered between runs that name the same session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct SessionDoc {
     /// Who keeps the history.
     pub history: History,
     /// How long after its last use it is kept.
-    #[serde(default = "day", with = "duration")]
+    #[serde(with = "duration")]
     #[schemars(schema_with = "duration::schema")]
     pub ttl: Duration,
 }
 
-fn day() -> Duration {
-    Duration::from_secs(24 * 3600)
+impl Default for SessionDoc {
+    fn default() -> Self {
+        SessionDoc { history: History::Client, ttl: Duration::from_secs(24 * 3600) }
+    }
 }
 
 /// Who keeps a conversation's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum History {
-    /// The client sends all of it each time.
+    /// The client sends all of it each time. The gateway remembers what the client has not seen: tool calls and their results.
     Client,
-    /// The gateway adds what it remembers.
+    /// The gateway: a client sends what is new, and the model gets all that was said before it.
     Server,
+    /// The client, and nothing is remembered.
+    None,
 }
 
 /// How the tools' progress is shown.

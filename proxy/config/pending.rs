@@ -1,14 +1,12 @@
 //! Keys that are accepted and do nothing yet. A key that is written gets a warning; a row goes when its key works.
 
-use super::document::McpScope;
+use super::document::{McpScope, Store};
 use super::fault::Fault;
 use super::load::Loaded;
 
 /// Keys of the gateway's document. `*` is any name, `[*]` any item.
-const DOCUMENT: [&str; 7] = ["limits", "redis", "runs", "scripts", "server.tls", "sessions", "telemetry.otlp_endpoint"];
-
-/// Keys of an agent's document.
-const AGENT: [&str; 1] = ["session"];
+const DOCUMENT: [&str; 8] =
+    ["limits", "redis", "runs", "scripts", "server.tls", "sessions.fail", "sessions.url", "telemetry.otlp_endpoint"];
 
 const MESSAGE: &str = "is accepted and has no effect yet";
 
@@ -17,6 +15,9 @@ pub(super) fn check(loaded: &Loaded, warnings: &mut Vec<Fault>) {
     let origin = &loaded.origin;
     let written = origin.written().filter(|key| DOCUMENT.iter().any(|pattern| matches(pattern, key)));
     warnings.extend(written.map(|key| origin.fault(key, MESSAGE)));
+    if loaded.document.sessions.store == Some(Store::Redis) {
+        warnings.push(origin.fault("sessions.store", "`redis` is not offered yet: sessions are kept in this process"));
+    }
     for (name, server) in &loaded.document.mcp_servers {
         if server.sandbox.is_some() {
             let message = "is not offered yet: the server is not started, rather than started without it";
@@ -28,11 +29,6 @@ pub(super) fn check(loaded: &Loaded, warnings: &mut Vec<Fault>) {
                 "`session` is not offered yet: the server is not started, rather than shared by strangers",
             ));
         }
-    }
-    for agent in &loaded.agents {
-        let origin = &agent.origin;
-        let written = origin.written().filter(|key| AGENT.contains(key));
-        warnings.extend(written.map(|key| origin.fault(key, MESSAGE)));
     }
 }
 
@@ -65,10 +61,6 @@ mod tests {
         let keys = crate::config::schema::keys(&crate::config::json_schema());
         for row in DOCUMENT {
             assert!(keys.iter().any(|key| key == row), "{row} is not in {keys:#?}");
-        }
-        let keys = crate::config::schema::keys(&crate::config::agent_schema());
-        for row in AGENT {
-            assert!(keys.iter().any(|key| key == row), "{row}");
         }
     }
 }

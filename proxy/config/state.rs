@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::secret::Secret;
+use super::size;
 
 /// Where conversations are remembered.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sessions {
     /// Where they are kept. Default: `redis` where the `redis` section is there, else `memory`.
@@ -15,6 +16,33 @@ pub struct Sessions {
     pub url: Option<Secret>,
     /// What happens while Redis is away: `open` goes on without history, `closed` refuses the run.
     pub fail: Fail,
+    /// Headers in which clients name their session; the first that is there counts. Behind them come Open WebUI's chat and
+    /// `metadata.session_id`.
+    pub headers: Vec<String>,
+    /// How many turns of a session are kept; beyond it the oldest go.
+    pub max_turns: u32,
+    /// How much of a session is kept; beyond it the oldest turns go.
+    #[serde(with = "size")]
+    #[schemars(schema_with = "size::schema")]
+    pub max_bytes: u64,
+    /// How much all sessions in memory may take; beyond it those go that were not used for longest. A change holds from the next start on.
+    #[serde(with = "size")]
+    #[schemars(schema_with = "size::schema")]
+    pub memory: u64,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Sessions {
+            store: None,
+            url: None,
+            fail: Fail::default(),
+            headers: vec!["x-session-id".into()],
+            max_turns: 1000,
+            max_bytes: 1 << 20,
+            memory: 256 << 20,
+        }
+    }
 }
 
 /// One kind of state that replicas may share.

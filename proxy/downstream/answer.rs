@@ -11,6 +11,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::{Answer, Extra};
 use crate::agent::Agent;
+use crate::agent::memory::End;
 use crate::agent::run::Run;
 use crate::agent::voice::Heard;
 use crate::chat::encoder::Encoder;
@@ -31,7 +32,14 @@ pub async fn stream(
     manner: Manner,
 ) -> Result<()> {
     let mut writer = Writer { extra, started: Instant::now(), manner, head_sent: false };
-    let outcome = writer.follow(session, agent, &mut run, heard).await;
+    let mut outcome = writer.follow(session, agent, &mut run, heard).await;
+    match &outcome {
+        // Before the client knows that the turn is over: its next one finds it.
+        Ok(()) => outcome = run.remember(End::Whole).await,
+        Err(error) if error.kind == Kind::ClientGone => run.remember(End::Cancelled).await?,
+        // A failed run adds nothing.
+        Err(_) => {}
+    }
     let usage = run.usage();
     drop(run);
     match outcome {

@@ -12,12 +12,13 @@ use crate::access::Access;
 use crate::agent::surroundings::Surroundings;
 use crate::agent::{Agent, Definition, Directory};
 use crate::chat::Object;
-use crate::config::document::{Alias, McpTransport, Ordered};
+use crate::config::document::{Alias, History, McpTransport, Ordered, SessionDoc};
 use crate::config::{AgentEntry, AgentKind, ClientTools, Fault, HookEntry, Loaded, Origin, Policies, validate};
 use crate::hooks::Hooks;
 use crate::limits::Prices;
 use crate::python::Python;
 use crate::route::Routes;
+use crate::sessions::Sessions;
 use crate::tools::Tools;
 use crate::tools::build::Around;
 use crate::tools::egress::Egress;
@@ -96,6 +97,7 @@ pub(super) fn build(loaded: &Loaded, old: Option<&Snapshot>, control: &Handle) -
         python: python.clone(),
         egress,
         store,
+        sessions: Arc::new(Sessions::build(&document.sessions, old.map(|old| &*old.around.sessions))),
         prices: Arc::new(prices),
         stand_in: None,
     });
@@ -168,6 +170,7 @@ fn agent(entry: &AgentEntry, loaded: &Loaded, upstreams: &[Arc<Upstream>], aroun
             client_tools: doc.client_tools,
             progress: doc.progress,
             allow: doc.allow.clone(),
+            session: doc.session.clone(),
             limits: Arc::new(doc.limits.clone()),
         }),
         _ => Err(faults),
@@ -203,6 +206,7 @@ fn run_of_alias(name: &str, alias: &Alias, loaded: &Loaded, upstreams: &[Arc<Ups
         client_tools: Some(ClientTools::Offer),
         progress: None,
         allow: alias.allow.clone(),
+        session: SessionDoc { history: History::None, ..SessionDoc::default() },
         limits: Arc::default(),
     })
 }

@@ -37,6 +37,7 @@ mod readme;
 mod refusals;
 mod reload;
 mod responses;
+mod sessions;
 mod sockets;
 mod streams;
 mod tidy;

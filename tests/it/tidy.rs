@@ -14,9 +14,9 @@ const LAYERS: [&[&str]; 12] = [
     &["agent"],
     &["model", "tools", "hooks"],
     &["python", "upstream"],
-    &["access", "demo", "flight", "limits", "responses", "store"],
+    &["access", "demo", "flight", "limits", "responses", "sessions", "store"],
     &["chat", "config"],
-    &["backoff", "error", "metrics", "program", "sandbox", "tls"],
+    &["backoff", "error", "metrics", "program", "sandbox", "shelf", "tls"],
 ];
 
 /// Crates that one part of the house alone may name, and where that is.

@@ -24,6 +24,12 @@ pub(super) fn check(loaded: &Loaded, found: &mut Found) {
         let reachable = store != Some(Store::Redis) || own || document.redis.is_some();
         found.need(reachable, origin, key, "needs the section `redis` with an `url`");
     }
+    let sessions = &document.sessions;
+    found.need(sessions.max_turns > 0, origin, "sessions.max_turns", "must be at least 1");
+    for (i, name) in sessions.headers.iter().enumerate() {
+        let good = http::HeaderName::try_from(name.as_str()).is_ok();
+        found.need(good, origin, &format!("sessions.headers[{i}]"), "must be the name of a header");
+    }
     if let Some(python) = &document.python {
         found.need(python.workers != Some(0), origin, "python.workers", "must be at least 1");
         found.need(
@@ -54,6 +60,8 @@ mod tests {
         assert_eq!(faults("sessions: { store: redis, url: 'redis://h:1/0' }"), [""; 0]);
         assert_eq!(faults("limits: { store: redis }\nredis: { url: 'rediss://h' }"), [""; 0]);
         assert!(faults("redis: { url: 'http://h' }")[0].starts_with("redis.url: must be an address"));
+        assert_eq!(faults("sessions: { max_turns: 0 }"), ["sessions.max_turns: must be at least 1"]);
+        assert_eq!(faults("sessions: { headers: ['a b'] }"), ["sessions.headers[0]: must be the name of a header"]);
         assert_eq!(faults("python: { workers: 0 }"), ["python.workers: must be at least 1"]);
         assert!(faults("python: { memory_limit: 64MiB }")[0].starts_with("python.memory_limit: must be at least 128MiB"));
         assert_eq!(faults("python: { env: ['A=b'] }"), ["python.env[0]: must be the name of a variable"]);
