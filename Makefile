@@ -32,7 +32,7 @@ run: toolchain $(VENV)/agents.stamp ## Build and start the gateway; with LM Stud
 	echo "    -d '{\"model\": \"assistant\", \"stream\": true, \"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'"
 	exec target/release/moongate serve --config config/gateway.yaml --listen $(LISTEN)
 
-test: toolchain $(VENV)/clients.stamp $(CLIENTS)/node_modules/clients.stamp ## Install what the tests need, run all of them
+test: toolchain redis $(VENV)/clients.stamp $(CLIENTS)/node_modules/clients.stamp ## Install what the tests need, run all of them
 	@log=target/test.log
 	mkdir -p target
 	status=0
@@ -90,6 +90,13 @@ toolchain:
 	  test -x $(VENV)/bin/python || { $(need_venv); python3 -m venv $(VENV); }
 	  $(VENV)/bin/pip install --quiet --disable-pip-version-check cmake==4.1.2
 	fi
+
+# A real Redis and a Sentinel, which the tests start and stop themselves.
+.PHONY: redis
+redis:
+	@command -v redis-server redis-cli redis-sentinel > /dev/null && exit 0
+	export RUNLEVEL=1 # the packages' own service is not started where that can be helped
+	$(call install,Redis with a Sentinel,redis-server redis-sentinel)
 
 # Debian packages for root, words for everybody else: $(call install,what,packages)
 define install

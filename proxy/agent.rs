@@ -149,7 +149,6 @@ impl Agent {
 
     async fn attempt(&self, run: &mut Run) -> Result<()> {
         let driving = async {
-            run.recall().await?;
             match self.definition {
                 Definition::Alias => alias::drive(run).await,
                 // In a rehearsal the model is played, and only the hooks are at stake.

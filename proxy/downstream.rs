@@ -24,6 +24,8 @@ pub struct Extra {
     pub cors: Option<cors::Grant>,
     /// How far the caller is from its limits.
     pub standing: Option<Box<Standing>>,
+    /// What has become of the client's session, where that is not what it expects.
+    pub session: Option<&'static str>,
 }
 
 impl Extra {
@@ -32,6 +34,9 @@ impl Extra {
         head.insert_header("x-request-id", &self.request_id)?;
         for (name, value) in self.standing.iter().flat_map(|standing| standing.headers()) {
             head.insert_header(name, value)?;
+        }
+        if let Some(session) = self.session {
+            head.insert_header("x-moongate-session", session)?;
         }
         match &self.cors {
             Some(grant) => grant.apply(head),

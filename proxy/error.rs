@@ -88,6 +88,8 @@ kinds! {
     UpstreamTimeout = 504, "server_error", Some("upstream_timeout");
     /// The agent cannot run now: something that it needs is down.
     AgentUnavailable = 503, "server_error", Some("agent_unavailable");
+    /// The conversations cannot be read or written: Redis is away, and `sessions.fail` is `closed`.
+    SessionsAway = 503, "server_error", Some("session_store_unavailable");
     /// The run reached a limit whose `on_limit` is `error`.
     LimitExceeded = 500, "server_error", Some("max_turns_exceeded");
     /// The run took longer than its `timeout`.

@@ -47,6 +47,7 @@ mod route;
 pub mod sandbox;
 pub mod server;
 mod sessions;
+mod shared;
 mod shelf;
 pub mod snapshot;
 mod store;

@@ -32,6 +32,9 @@ pub struct Metrics {
     pub python_workers: IntGauge,
     /// Runs and calls that are alive in Python workers, as these say themselves once a second.
     pub python_tasks: IntGauge,
+    shared_failures: IntCounterVec,
+    /// 1 while Redis answers.
+    pub shared_up: IntGauge,
     /// What the sessions in memory take.
     pub session_bytes: IntGauge,
     /// Requests being worked on.
@@ -96,6 +99,16 @@ impl Metrics {
                 &registry,
                 IntGauge::new("moongate_python_tasks", "Runs and calls that are alive in Python workers, as these say themselves."),
             ),
+            shared_failures: counters(
+                &registry,
+                "redis_failures_total",
+                "Calls of Redis that failed, or were not made for it was away.",
+                &["feature"],
+            ),
+            shared_up: register(
+                &registry,
+                IntGauge::new("moongate_redis_up", "1 while Redis answers, 0 while it does not or is not used."),
+            ),
             session_bytes: register(
                 &registry,
                 IntGauge::new("moongate_session_bytes", "What the sessions that are remembered in memory take."),
@@ -127,6 +140,11 @@ impl Metrics {
     /// A tool call was executed.
     pub fn tool_call(&self, provider: &str, ok: bool) {
         self.tool_calls.with_label_values(&[provider, if ok { "ok" } else { "error" }]).inc();
+    }
+
+    /// A call of Redis failed. `feature` is what it was for.
+    pub fn shared_failed(&self, feature: &str) {
+        self.shared_failures.with_label_values(&[feature]).inc();
     }
 
     /// A request was refused; `limit` is the key of the limit in the configuration.

@@ -54,7 +54,15 @@ impl Memory {
         }
         let (sessions, name) = (scene.around.sessions.clone(), Name::new(scene.caller.scope(), id));
         let trail = Trail::of(messages);
-        let turns = sessions.read(&name).await?;
+        let turns = match sessions.read(&name).await {
+            Ok(turns) => turns,
+            Err(error) if sessions.fails_open() => {
+                tracing::debug!(session = id, "a run goes on without its session: {}", error.chain());
+                scene.forget_session();
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
         let input = match settings.history {
             History::Server => {
                 let (system, input) = split(std::mem::take(messages));
@@ -102,14 +110,19 @@ impl Memory {
         }
         let mut turn = Turn::new(self.input, self.said);
         turn.cancelled = end == End::Cancelled;
-        match self.history {
-            History::Server => self.sessions.append(&self.name, &turn, self.ttl).await,
+        if self.history == History::Client {
             // What the client sends back itself is not kept twice.
-            History::Client if turn.said.iter().any(|message| message.role() == "tool") && end == End::Whole => {
-                turn.mark = Some(self.trail.mark(&self.told_in_all));
-                self.sessions.append(&self.name, &turn, self.ttl).await
+            if end == End::Cancelled || !turn.said.iter().any(|message| message.role() == "tool") {
+                return Ok(());
             }
-            History::Client | History::None => Ok(()),
+            turn.mark = Some(self.trail.mark(&self.told_in_all));
+        }
+        match self.sessions.append(&self.name, &turn, self.ttl).await {
+            Err(error) if self.sessions.fails_open() => {
+                tracing::warn!(session = self.name.id, "a turn was not remembered: {}", error.chain());
+                Ok(())
+            }
+            kept => kept,
         }
     }
 }

@@ -121,6 +121,11 @@ impl Run {
         Ok(())
     }
 
+    /// Whether the session that the client names is away, and the run goes on without it.
+    pub fn has_no_session(&self) -> bool {
+        self.scene.has_no_session()
+    }
+
     /// The turn is over: the session has it before the client reads the end of the answer. `Err` when it could not be kept.
     pub async fn remember(&mut self, end: End) -> Result<()> {
         match self.memory.take() {

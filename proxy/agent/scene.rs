@@ -1,5 +1,6 @@
 //! What one run works for and with: the agent, the caller, the book; and the runs within it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
@@ -41,6 +42,8 @@ pub struct Scene {
     /// How many runs this one is within.
     pub depth: u32,
     headers: Mutex<Arc<Headers>>,
+    /// The session that the client names is away.
+    has_no_session: AtomicBool,
 }
 
 impl Scene {
@@ -54,7 +57,17 @@ impl Scene {
         headers: Arc<Headers>,
     ) -> Scene {
         let offer = agent.tools.offer();
-        Scene { agent, around, caller, turns, ledger, offer, depth: 0, headers: Mutex::new(headers) }
+        Scene {
+            agent,
+            around,
+            caller,
+            turns,
+            ledger,
+            offer,
+            depth: 0,
+            headers: Mutex::new(headers),
+            has_no_session: AtomicBool::new(false),
+        }
     }
 
     /// The client's headers, as `on_request` left them.
@@ -65,6 +78,16 @@ impl Scene {
     /// Replaces the headers.
     pub fn set_headers(&self, headers: Arc<Headers>) {
         *self.headers.lock().unwrap_or_else(PoisonError::into_inner) = headers;
+    }
+
+    /// The run goes on without the session that the client names.
+    pub fn forget_session(&self) {
+        self.has_no_session.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it does.
+    pub fn has_no_session(&self) -> bool {
+        self.has_no_session.load(Ordering::Relaxed)
     }
 
     /// Calls a tool with valid arguments, within the agent's `tool_timeout`. A failure is a result.

@@ -1,12 +1,11 @@
 //! Keys that are accepted and do nothing yet. A key that is written gets a warning; a row goes when its key works.
 
-use super::document::{McpScope, Store};
+use super::document::McpScope;
 use super::fault::Fault;
 use super::load::Loaded;
 
 /// Keys of the gateway's document. `*` is any name, `[*]` any item.
-const DOCUMENT: [&str; 8] =
-    ["limits", "redis", "runs", "scripts", "server.tls", "sessions.fail", "sessions.url", "telemetry.otlp_endpoint"];
+const DOCUMENT: [&str; 5] = ["limits", "runs", "scripts", "server.tls", "telemetry.otlp_endpoint"];
 
 const MESSAGE: &str = "is accepted and has no effect yet";
 
@@ -15,9 +14,6 @@ pub(super) fn check(loaded: &Loaded, warnings: &mut Vec<Fault>) {
     let origin = &loaded.origin;
     let written = origin.written().filter(|key| DOCUMENT.iter().any(|pattern| matches(pattern, key)));
     warnings.extend(written.map(|key| origin.fault(key, MESSAGE)));
-    if loaded.document.sessions.store == Some(Store::Redis) {
-        warnings.push(origin.fault("sessions.store", "`redis` is not offered yet: sessions are kept in this process"));
-    }
     for (name, server) in &loaded.document.mcp_servers {
         if server.sandbox.is_some() {
             let message = "is not offered yet: the server is not started, rather than started without it";
@@ -52,7 +48,7 @@ mod tests {
         assert!(matches("auth.keys[*].limits", "auth.keys[10].limits"));
         assert!(!matches("upstreams.*.queue", "upstreams.a.queue.max"));
         assert!(!matches("auth.keys[*].limits", "auth.keys[0].x[1].limits"));
-        assert!(!matches("redis", "redis.url"));
+        assert!(!matches("runs", "runs.store"));
     }
 
     /// A renamed key would silently lose its warning.

@@ -1,8 +1,11 @@
 //! `redis`, `sessions` and the other stores: what outlives a run, and what happens while it is away.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::duration;
 use super::secret::Secret;
 use super::size;
 
@@ -84,4 +87,13 @@ pub struct Redis {
     pub url: Secret,
     /// How many replicas must have a write before it counts. Default: none.
     pub wait_replicas: Option<usize>,
+    /// How long a call waits for its answer; then Redis counts as away until it is found well.
+    #[serde(default = "moment", with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub timeout: Duration,
+}
+
+/// The default of `redis.timeout`, also where only `sessions.url` says where Redis is.
+pub fn moment() -> Duration {
+    Duration::from_millis(250)
 }

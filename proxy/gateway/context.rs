@@ -64,7 +64,7 @@ impl Context {
     }
 
     pub(super) fn identify(&mut self, head: &RequestHeader, cors: &Cors) {
-        self.extra = Extra { request_id: request_id(head), cors: cors::check(cors, &head.headers), standing: None };
+        self.extra = Extra { request_id: request_id(head), cors: cors::check(cors, &head.headers), ..Extra::default() };
     }
 
     /// HTTP/1.1 wants a `Host`, which Pingora does not ask for.

@@ -107,7 +107,9 @@ impl Gateway {
         agent.check_available()?;
         let manner = Manner { streamed: request.stream, encoder };
         let (voice, heard) = Voice::new(tells_tools);
-        let run = Run::begin(opening, request, voice)?;
+        let mut run = Run::begin(opening, request, voice)?;
+        answer::unless_gone(session, run.recall()).await?;
+        context.extra.session = run.has_no_session().then_some("unavailable");
         context.answered = true;
         answer::stream(session, &context.extra, &agent, run, heard, manner).await
     }

@@ -84,6 +84,8 @@ pub(super) fn build(loaded: &Loaded, old: Option<&Snapshot>, control: &Handle) -
         return Err(faults);
     }
     let document = loaded.document.clone();
+    let sessions = Sessions::build(&document, old.map(|old| &*old.around.sessions), control);
+    let sessions = sessions.map_err(|message| vec![loaded.origin.fault("redis.url", message)])?;
     let prices = Prices::build(&document.prices);
     let prices = prices.map_err(|(model, message)| vec![loaded.origin.fault(&format!("prices.{model}"), message)])?;
     let agents = Arc::new(agents);
@@ -97,7 +99,7 @@ pub(super) fn build(loaded: &Loaded, old: Option<&Snapshot>, control: &Handle) -
         python: python.clone(),
         egress,
         store,
-        sessions: Arc::new(Sessions::build(&document.sessions, old.map(|old| &*old.around.sessions))),
+        sessions: Arc::new(sessions),
         prices: Arc::new(prices),
         stand_in: None,
     });

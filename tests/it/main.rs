@@ -34,6 +34,7 @@ mod preload;
 mod python;
 mod queue;
 mod readme;
+mod redis;
 mod refusals;
 mod reload;
 mod responses;

@@ -7,6 +7,7 @@ pub mod fake_mcp;
 pub mod gateway;
 pub mod process;
 pub mod programs;
+pub mod redis;
 pub mod scripted_model;
 pub mod tls;
 pub mod wire;

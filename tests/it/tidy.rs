@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The layers from the top down. A module may use modules of lower layers, and of its own where they are listed together.
-const LAYERS: [&[&str]; 12] = [
+const LAYERS: [&[&str]; 13] = [
     &["cli"],
     &["server", "init", "logs", "testing"],
     &["gateway"],
@@ -16,11 +16,13 @@ const LAYERS: [&[&str]; 12] = [
     &["python", "upstream"],
     &["access", "demo", "flight", "limits", "responses", "sessions", "store"],
     &["chat", "config"],
+    &["shared"],
     &["backoff", "error", "metrics", "program", "sandbox", "shelf", "tls"],
 ];
 
 /// Crates that one part of the house alone may name, and where that is.
-const DOORS: [(&str, &[&str]); 6] = [
+const DOORS: [(&str, &[&str]); 7] = [
+    ("redis", &["proxy/shared"]),
     ("mlua", &["proxy/hooks/"]),
     ("rmcp", &["proxy/tools/mcp"]),
     ("pyo3", &["proxy/python/", "proxy/build.rs"]),

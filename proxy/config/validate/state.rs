@@ -12,7 +12,7 @@ pub(super) fn check(loaded: &Loaded, found: &mut Found) {
     let urls = [("redis.url", document.redis.as_ref().map(|redis| &redis.url)), ("sessions.url", document.sessions.url.as_ref())];
     for (key, url) in urls {
         let good = url.is_none_or(is_redis);
-        found.need(good, origin, key, "must be an address such as `redis://127.0.0.1:6379/0`");
+        found.need(good, origin, key, "must be an address such as `redis://127.0.0.1:6379/0` or `redis+sentinel://host:26379/master/0`");
     }
     let stores = [
         ("sessions.store", document.sessions.store, document.sessions.url.is_some()),
@@ -24,6 +24,8 @@ pub(super) fn check(loaded: &Loaded, found: &mut Found) {
         let reachable = store != Some(Store::Redis) || own || document.redis.is_some();
         found.need(reachable, origin, key, "needs the section `redis` with an `url`");
     }
+    let is_moment = document.redis.as_ref().is_none_or(|redis| !redis.timeout.is_zero());
+    found.need(is_moment, origin, "redis.timeout", "must be longer than nothing");
     let sessions = &document.sessions;
     found.need(sessions.max_turns > 0, origin, "sessions.max_turns", "must be at least 1");
     for (i, name) in sessions.headers.iter().enumerate() {
@@ -45,8 +47,10 @@ pub(super) fn check(loaded: &Loaded, found: &mut Found) {
     }
 }
 
+/// By its scheme alone: the rest is read where it is used.
 fn is_redis(url: &Secret) -> bool {
-    url::Url::parse(url.expose()).is_ok_and(|url| url.scheme().starts_with("redis") && url.host_str().is_some())
+    let schemes = ["redis", "rediss", "redis+sentinel", "rediss+sentinel"];
+    url.expose().split_once("://").is_some_and(|(scheme, rest)| schemes.contains(&scheme) && !rest.is_empty())
 }
 
 #[cfg(test)]
