@@ -8,6 +8,7 @@ mod meter;
 mod prices;
 mod tail;
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -25,8 +26,9 @@ use meter::{Meter, Now, Refusal};
 pub use prices::{Price, Prices};
 pub use tail::Tail;
 
-/// How many keys, users and agents are counted; beyond it, those that were not seen for longest are forgotten. Users are named by clients.
-const MAX_METERS: NonZeroUsize = NonZeroUsize::new(100_000).expect("not zero");
+/// How many users are counted; beyond it, those that were not seen for longest are forgotten: clients name them, and must not be able to push
+/// anybody else's counts out.
+const MAX_USERS: NonZeroUsize = NonZeroUsize::new(100_000).expect("not zero");
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -64,14 +66,16 @@ pub struct Claim {
 /// The counts of this process. They live on over reloads, whatever becomes of the limits.
 #[derive(Debug)]
 pub struct Counters {
-    meters: Mutex<LruCache<Subject, Arc<Mutex<Meter>>>>,
+    /// Of keys and agents: as many as configurations have named.
+    named: Mutex<HashMap<Subject, Arc<Mutex<Meter>>>>,
+    users: Mutex<LruCache<Subject, Arc<Mutex<Meter>>>>,
     began: Instant,
     wall: fn() -> SystemTime,
 }
 
 impl Default for Counters {
     fn default() -> Self {
-        Counters { meters: Mutex::new(LruCache::new(MAX_METERS)), began: Instant::now(), wall: SystemTime::now }
+        Counters { named: Mutex::default(), users: Mutex::new(LruCache::new(MAX_USERS)), began: Instant::now(), wall: SystemTime::now }
     }
 }
 
@@ -130,13 +134,14 @@ impl Counters {
     }
 
     fn meter(&self, subject: &Subject) -> Arc<Mutex<Meter>> {
-        let mut meters = lock(&self.meters);
-        if let Some(meter) = meters.get(subject) {
+        if matches!(subject, Subject::User(..)) {
+            return lock(&self.users).get_or_insert_ref(subject, Arc::default).clone();
+        }
+        let mut named = lock(&self.named);
+        if let Some(meter) = named.get(subject) {
             return meter.clone();
         }
-        let meter = Arc::<Mutex<Meter>>::default();
-        meters.put(subject.clone(), meter.clone());
-        meter
+        named.entry(subject.clone()).or_default().clone()
     }
 
     fn now(&self) -> Now {
@@ -327,10 +332,12 @@ mod tests {
             assert!(counters.admit(user(name), Spent::default()).0.is_ok());
             assert!(counters.admit(user(name), Spent::default()).0.is_err());
         }
-        for n in 0..=MAX_METERS.get() {
+        counters.admit(vec![claim(key(), requests(1))], Spent::default()).0.unwrap();
+        for n in 0..=MAX_USERS.get() {
             counters.meter(&Subject::User(None, n.to_string()));
         }
-        assert_eq!(lock(&counters.meters).len(), MAX_METERS.get());
+        assert_eq!(lock(&counters.users).len(), MAX_USERS.get());
+        assert!(counters.admit(vec![claim(key(), requests(1))], Spent::default()).0.is_err(), "users push no key out");
     }
 
     /// The time of day may jump; rates do not mind, and days only go on.

@@ -37,6 +37,14 @@ pub struct ModelStream {
     failure: Option<Error>,
     /// What its tokens cost.
     price: Option<Price>,
+    /// Who keeps the books of it.
+    witness: Option<Box<dyn Witness>>,
+}
+
+/// Keeps the books of a model call. Dropped as soon as the reply has ended, or is given up.
+pub trait Witness: std::fmt::Debug + Send + Sync {
+    /// A piece of the reply passes, of a model with this price.
+    fn hear(&mut self, frame: &Frame, price: Option<Price>);
 }
 
 /// What comes from an upstream.
@@ -107,7 +115,7 @@ async fn begin(upstream: &Upstream, prompt: &Prompt, model: &str, key: Option<&s
     upstream.has_answered(model);
     let reader = Reader::new(content_type(&response), Mending::new(&upstream.settings.repair, prompt));
     let answer = Answer { response, reader, idle_timeout: upstream.settings.idle_timeout, _place: place };
-    Ok(ModelStream { answer: Some(answer), frames: VecDeque::new(), failure: None, price: prices.of(&upstream.name, model) })
+    Ok(ModelStream { answer: Some(answer), frames: VecDeque::new(), failure: None, price: prices.of(&upstream.name, model), witness: None })
 }
 
 impl ModelStream {
@@ -118,7 +126,7 @@ impl ModelStream {
         completion.insert("choices".into(), json!([{ "index": 0, "message": message, "finish_reason": finish }]));
         completion.insert("usage".into(), json!(usage));
         let frames = VecDeque::from([Decoder::default().decode(completion)?]);
-        Ok(ModelStream { answer: None, frames, failure: None, price: None })
+        Ok(ModelStream { answer: None, frames, failure: None, price: None, witness: None })
     }
 
     /// The reply of an agent in a model's place.
@@ -129,6 +137,11 @@ impl ModelStream {
         ModelStream::of_message(message)
     }
 
+    /// The same; this one hears all of it.
+    pub fn witnessed(self, witness: impl Witness + 'static) -> ModelStream {
+        ModelStream { witness: Some(Box::new(witness)), ..self }
+    }
+
     /// The next piece, or `None` when the reply is complete. A stream that breaks off is an error, never an end.
     pub async fn next(&mut self) -> Result<Option<Frame>> {
         loop {
@@ -136,9 +149,13 @@ impl ModelStream {
                 if let (Some(price), Some(usage)) = (self.price, &mut frame.usage) {
                     usage.set_cost(price.cost(usage));
                 }
+                if let Some(witness) = &mut self.witness {
+                    witness.hear(&frame, self.price);
+                }
                 return Ok(Some(frame));
             }
             if !self.read().await? {
+                self.witness = None;
                 return Ok(None);
             }
         }

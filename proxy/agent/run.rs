@@ -193,7 +193,7 @@ impl Run {
         if let Some(ahead) = waits {
             self.voice.tell(|| Doing::Waits(upstream.name.clone(), ahead)).await;
         }
-        let asking = scene.around.ask(upstream, &scene.agent.fallback, &prompt, scene.caller.key_id());
+        let asking = scene.around.ask(upstream, &scene.agent.fallback, &prompt, scene.caller.key_id(), &scene.ledger);
         let mut stream = match upstream.is_cold(&prompt.model) {
             true => Box::pin(self.voice.while_loads(&prompt.model, asking)).await?,
             false => asking.await?,
@@ -201,9 +201,8 @@ impl Run {
         if waits.is_some() {
             self.voice.tell(|| Doing::Served(upstream.name.clone())).await;
         }
-        let (mut reply, mut usage) = (Reply::default(), None);
+        let mut reply = Reply::default();
         while let Some(frame) = stream.next().await? {
-            usage = frame.usage.or(usage);
             for mut delta in frame.deltas.into_iter().filter(|delta| relays || delta.choice == 0) {
                 self.read_chunk(&mut delta).await?;
                 reply.push(&delta);
@@ -213,9 +212,6 @@ impl Run {
             }
         }
         self.read_last_chunks(&mut reply).await?;
-        if let Some(usage) = usage {
-            scene.ledger.spend(&usage);
-        }
         if self.last_call {
             reply.choices.iter_mut().for_each(|choice| choice.calls.clear());
         }

@@ -141,7 +141,7 @@ impl Scene {
             }
         };
         let prompt = Prompt { model, messages: request.messages, tools: request.tools, rest: request.rest };
-        let mut stream = self.around.ask(&upstream, fallback, &prompt, self.caller.key_id()).await?;
+        let mut stream = self.around.ask(&upstream, fallback, &prompt, self.caller.key_id(), &self.ledger).await?;
         let mut reply = Reply::default();
         while let Some(frame) = stream.next().await? {
             frame.deltas.iter().for_each(|delta| reply.push(delta));
@@ -149,7 +149,6 @@ impl Scene {
                 reply.usage = usage;
             }
         }
-        self.ledger.spend(&reply.usage);
         require_words(&reply)?;
         Ok(reply)
     }

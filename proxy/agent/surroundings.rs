@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
+use super::ledger::{Ask, Ledger};
 use super::{Agent, Directory};
 use crate::access::Caller;
 use crate::chat::{Object, Prompt, ToolResult};
@@ -106,13 +107,24 @@ impl Surroundings {
         }
     }
 
-    /// Asks a model for whoever has this key, or those in `fallback` when it fails; returns once one has begun to answer.
-    pub async fn ask(&self, upstream: &Upstream, fallback: &[Candidate], prompt: &Prompt, key: Option<&str>) -> Result<ModelStream> {
-        match &self.stand_in {
-            Some(stand_in) => ModelStream::of_message(stand_in.model(prompt).await?),
+    /// Asks a model for whoever has this key, or those in `fallback` when it fails; returns once one has begun to answer. What it uses is
+    /// booked in `ledger`, when and however the stream ends.
+    pub async fn ask(
+        &self,
+        upstream: &Upstream,
+        fallback: &[Candidate],
+        prompt: &Prompt,
+        key: Option<&str>,
+        ledger: &Arc<Ledger>,
+    ) -> Result<ModelStream> {
+        let mut ask = Ask::begin(ledger);
+        let asked = match &self.stand_in {
+            Some(stand_in) => stand_in.model(prompt).await.and_then(ModelStream::of_message),
             // Apart from the run's own state, which runs within runs stack up.
             None => Box::pin(model::ask(upstream, fallback, prompt, key, &self.prices)).await,
-        }
+        };
+        let stream = asked.inspect_err(|_| ask.cancel())?;
+        Ok(stream.witnessed(ask))
     }
 
     /// Calls a tool, except agents, which runs drive themselves.

@@ -90,6 +90,7 @@ impl Context {
             return Err(Error::new(Kind::Rejected, "This key may use its models only."));
         }
         let upstream = self.snapshot.routes.default_upstream()?.clone();
+        self.meter(None);
         self.forward = Some(Forward::new(upstream, body));
         Ok(false)
     }

@@ -44,6 +44,10 @@ impl Destination {
 /// Where a request is passed on to.
 pub struct Forward {
     upstream: Arc<Upstream>,
+    /// The model's name there, where another one is asked in its place.
+    model: Option<String>,
+    /// There was a connection: the upstream may have begun to work on it.
+    is_connected: bool,
     /// The body, where we read it; else Pingora streams it.
     body: Option<Bytes>,
     /// How much of a streamed body has passed, in bytes.
@@ -77,12 +81,33 @@ impl Forward {
     /// A request to this upstream; without a `body` we look at no byte of it.
     pub fn new(upstream: Arc<Upstream>, body: Option<Bytes>) -> Forward {
         let first = upstream.peers().first();
-        Forward { first, upstream, body, passed: 0, attempt: 0, place: None, is_judged: false, spare: None }
+        Forward {
+            first,
+            upstream,
+            model: None,
+            is_connected: false,
+            body,
+            passed: 0,
+            attempt: 0,
+            place: None,
+            is_judged: false,
+            spare: None,
+        }
     }
 
     /// Whom it is passed on to.
     pub fn upstream(&self) -> &Arc<Upstream> {
         &self.upstream
+    }
+
+    /// The model that was asked in the place of the one that was meant, if there was one.
+    pub(super) fn other_model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// Whether the upstream may have begun to work on it.
+    pub(super) fn is_connected(&self) -> bool {
+        self.is_connected
     }
 
     /// Goes to another upstream at once, where this one's breaker is open.
@@ -101,7 +126,7 @@ impl Forward {
     fn turn_to(&mut self, Candidate { upstream, model }: Candidate) {
         let Some(spare) = self.spare.take() else { return };
         let body = spare.peek.replace_model(&spare.body, &model).into();
-        *self = Forward { spare: Some(spare), ..Forward::new(upstream, Some(body)) };
+        *self = Forward { spare: Some(spare), model: Some(model), ..Forward::new(upstream, Some(body)) };
     }
 
     /// Tells the upstream's breaker what came of this request, once.
@@ -292,8 +317,9 @@ impl Context {
         error
     }
 
-    pub(super) fn connected(&self) {
-        if let Some(forward) = &self.forward {
+    pub(super) fn connected(&mut self) {
+        if let Some(forward) = &mut self.forward {
+            forward.is_connected = true;
             forward.upstream.peers().prefer(forward.first + forward.attempt);
         }
     }

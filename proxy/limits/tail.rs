@@ -45,9 +45,14 @@ impl Tail {
         })
     }
 
+    /// Whether it came as a stream of events.
+    pub fn is_stream(&self) -> bool {
+        self.events > 1
+    }
+
     /// About how many tokens the answer has, where the server does not say: a streamed event has about one, and four bytes of text are one.
     pub fn estimate(&self) -> u64 {
-        if self.events > 1 { self.events } else { self.bytes / 4 }
+        if self.is_stream() { self.events } else { self.bytes / 4 }
     }
 }
 
@@ -90,10 +95,10 @@ mod tests {
     fn what_nobody_tells_is_estimated() {
         let mut tail = Tail::default();
         tail.push(b"data: {}\n\ndata: {}\n\ndata: [DONE]\n\n");
-        assert_eq!(tail.estimate(), 2);
+        assert!(tail.is_stream() && tail.estimate() == 2);
         let mut tail = Tail::default();
         tail.push(&[b'x'; 400]);
-        assert_eq!(tail.estimate(), 100);
+        assert!(!tail.is_stream() && tail.estimate() == 100);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::support::client::Answer;
+use crate::support::events::Reader;
 use crate::support::scripted_model::{chunk, reply, spoken};
 use crate::support::{Gateway, Request, ScriptedModel, Setup, Step, within};
 
@@ -150,6 +151,43 @@ async fn budgets_of_a_day() {
             .text()
             .contains(&format!(r#"moongate_cost_total{{target="Assistant"}} {cost}"#))
     );
+}
+
+/// Whoever leaves in the midst of an answer pays for what it has heard: of a run, of a plain stream, and on a path of the server's own.
+#[tokio::test]
+async fn leaving_is_not_free() {
+    let (tell, mut left) = mpsc::unbounded_channel();
+    let words = |path: &'static str| {
+        let tell = tell.clone();
+        Step::at("POST", path, move |mut e| async move {
+            e.start("text/event-stream").await;
+            for _ in 0..50 {
+                e.event(&chunk(&json!({ "content": "word " }), None)).await.unwrap();
+            }
+            tell.send(e.client_gone().await).unwrap();
+        })
+    };
+    let (chat, other) = ("/v1/chat/completions", "/api/v0/chat/completions");
+    let (_model, gateway) = start([words(chat), words(chat), words(other), Step::says("end")]).await;
+    for (path, target) in [(chat, "Assistant"), (chat, "scripted"), (other, "scripted")] {
+        let body = json!({ "model": target, "stream": true, "messages": [{ "role": "user", "content": "hi" }] });
+        let mut reader = Reader::new(gateway.post(path).json(&body).key("key-tokens").open().await);
+        let mut words = 0;
+        while words < 50 {
+            let event = within(10, "a word", reader.json()).await.unwrap();
+            words += usize::from(event["choices"][0]["delta"]["content"] == "word ");
+        }
+        drop(reader);
+        within(10, "the cancelled stream", left.recv()).await.unwrap();
+    }
+    let enough = async {
+        while gateway.log().matches(r#""estimated":true"#).count() < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(10, "three records", enough).await;
+    let remaining = number(&ask(&gateway, "scripted", "key-tokens").answer().await, "x-ratelimit-remaining-tokens");
+    assert!(remaining <= 6000 - 3 * 50, "{remaining} are left");
 }
 
 /// Each user of a trusted client has its own, and so has an agent.

@@ -156,7 +156,7 @@ impl Asking {
             },
             None => scene.agent.upstream.clone(),
         };
-        scene.around.ask(&upstream, &[], &prompt, scene.caller.key_id()).await
+        scene.around.ask(&upstream, &[], &prompt, scene.caller.key_id(), &scene.ledger).await
     }
 
     /// The model's answer on its way to the code: as chunks, or whole when that is what the code asked for.
@@ -177,8 +177,6 @@ impl Asking {
                 }
             }
         }
-        // What was used is used, whatever the answer is worth.
-        self.scene.ledger.spend(&reply.usage);
         require_words(&reply)?;
         let last = if streams { envelope.usage(&reply.usage) } else { envelope.completion(&reply) };
         self.asks.chunk(ask, &last.to_string()).await;

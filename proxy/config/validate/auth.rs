@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use sha2::{Digest, Sha256};
+
 use super::Found;
 use crate::config::document::{Anonymous, Client, Limits};
 use crate::config::fault::Origin;
@@ -30,7 +32,8 @@ pub(super) fn check(loaded: &Loaded, found: &mut Found) {
             let good = secret.len() == 64 && secret.chars().all(|c| c.is_ascii_hexdigit());
             found.need(good, &origin, name, "must be 64 hexadecimal digits");
         }
-        found.need(secrets.insert((name, secret)), &origin, name, "is the same as another key's");
+        let hash = if name == "key" { sha256(&secret) } else { secret };
+        found.need(secrets.insert(hash), &origin, name, "is the same as another key's");
         check_rights(&key.rights, &origin, found);
     }
     for (i, network) in auth.failed_attempts.exempt.iter().enumerate() {
@@ -44,6 +47,11 @@ pub(super) fn check(loaded: &Loaded, found: &mut Found) {
             found.warnings.push(origin.fault("", "has no effect while there are keys"));
         }
     }
+}
+
+/// In hexadecimal, as a `key_sha256` is written.
+fn sha256(key: &str) -> String {
+    Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn check_rights(rights: &Anonymous, origin: &Origin, found: &mut Found) {
@@ -83,6 +91,8 @@ mod tests {
         keys("{ id: a, key: 'a b' }", "[0].key: must be ASCII");
         keys("{ id: a, key: k }, { id: a, key: l }", "[1].id: belongs to another");
         keys("{ id: a, key: k }, { id: b, key: k }", "[1].key: is the same");
+        let sum = "BA7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        keys(&format!("{{ id: a, key: abc }}, {{ id: b, key_sha256: {sum} }}"), "[1].key_sha256: is the same");
         finds("auth: { failed_attempts: { exempt: [me] } }", "auth.failed_attempts.exempt[0]: must be a network");
         let (faults, _) = both("upstreams: { d: { kind: demo } }\nauth: { anonymous: { limits: { concurrent: 0 } } }");
         assert_eq!(faults.len(), 1, "{faults:?}");
