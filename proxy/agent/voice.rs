@@ -65,6 +65,8 @@ impl Voice {
             }
         };
         let answer = tokio::select! {
+            // A load is told of even when it takes no time.
+            biased;
             never = telling => never,
             answer = answer => answer?,
         };
